@@ -1,0 +1,188 @@
+import { randomBytes } from 'node:crypto'
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { type Fault, InvalidDefinition, Misconfigured } from './errors.ts'
+
+/** An S3-compatible store. */
+export interface S3Config {
+  endPoint: string
+  port: number
+  useSSL: boolean
+  region: string
+  bucket: string
+  accessKey: string
+  secretKey: string
+  pathStyle: boolean
+}
+
+/** Everything the environment decides, read once. */
+export interface Config {
+  /** Folder of the embedded state: objects, database files, secrets. */
+  home: string
+  host: string
+  port: number
+  /** Required of every caller where set. */
+  token: string | undefined
+  /** Postgres; the front doors that bring an embedded one fill it in. */
+  databaseUrl: string | undefined
+  redisUrl: string | undefined
+  /** Undefined: a directory below `home`. */
+  s3: S3Config | undefined
+  /** Folders that hold datasets beside the object store, as <folder>/<dataset>/<file>. */
+  datasetFolders: readonly string[]
+  engine: 'auto' | 'wasm' | 'cpu'
+  /** Runs at once in one worker process. */
+  concurrency: number
+  logLevel: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent'
+  /** Largest request body in bytes. */
+  bodyLimit: number
+  /** Signs the links of the directory store; shared by the processes on one home. */
+  secret: string
+  /** What links to this server start with. */
+  publicUrl: string
+  /** Where the command line looks for the server. */
+  url: string
+}
+
+/** Folder of the clone or image this code runs from. */
+export const installation = resolve(dirname(fileURLToPath(import.meta.url)), '..')
+
+type Environment = Record<string, string | undefined>
+
+/** Collects every fault instead of stopping at the first. */
+class Reader {
+  readonly faults: Fault[] = []
+  private readonly environment: Environment
+  constructor(environment: Environment) {
+    this.environment = environment
+  }
+  text(name: string): string | undefined {
+    const value = this.environment[name]?.trim()
+    return value === '' ? undefined : value
+  }
+  fault(name: string, detail: string): undefined {
+    this.faults.push({ pointer: name, detail })
+  }
+  integer(name: string, fallback: number, least: number, most: number): number {
+    const value = this.text(name)
+    if (value === undefined) return fallback
+    const number = Number(value)
+    if (/^\d+$/.test(value) && number >= least && number <= most) return number
+    this.fault(name, `'${value}' is not a whole number from ${least} to ${most}`)
+    return fallback
+  }
+  choice<const T extends string>(name: string, choices: readonly T[], fallback: T): T {
+    const value = this.text(name)
+    if (value === undefined) return fallback
+    if ((choices as readonly string[]).includes(value)) return value as T
+    this.fault(name, `'${value}' is not one of: ${choices.join(', ')}`)
+    return fallback
+  }
+  url(name: string, protocols: readonly string[]): string | undefined {
+    const value = this.text(name)
+    if (value === undefined) return undefined
+    if (URL.canParse(value) && protocols.includes(new URL(value).protocol)) return value
+    // The value may hold a password, so it is not repeated.
+    return this.fault(name, `is not a URL that starts with ${protocols.map((p) => `${p}//`).join(' or ')}`)
+  }
+  boolean(name: string, fallback: boolean): boolean {
+    return this.choice(name, ['true', 'false'], fallback ? 'true' : 'false') === 'true'
+  }
+}
+
+function readS3(read: Reader): S3Config | undefined {
+  const endpoint = read.url('S3_ENDPOINT', ['http:', 'https:'])
+  const accessKey = read.text('S3_ACCESS_KEY')
+  const secretKey = read.text('S3_SECRET_KEY')
+  const bucket = read.text('S3_BUCKET')
+  const region = read.text('S3_REGION') ?? 'us-east-1'
+  const pathStyle = read.boolean('S3_PATH_STYLE', true)
+  if (!endpoint) {
+    for (const name of ['S3_BUCKET', 'S3_ACCESS_KEY', 'S3_SECRET_KEY'])
+      if (read.text(name)) read.fault(name, 'is set without S3_ENDPOINT; set both, or none for the directory store')
+    return undefined
+  }
+  const needed = { S3_BUCKET: bucket, S3_ACCESS_KEY: accessKey, S3_SECRET_KEY: secretKey }
+  for (const [name, value] of Object.entries(needed)) if (!value) read.fault(name, 'is missing, and S3_ENDPOINT is set')
+  const url = new URL(endpoint)
+  if (url.pathname !== '/') read.fault('S3_ENDPOINT', 'must not have a path: the bucket is named by S3_BUCKET')
+  const useSSL = url.protocol === 'https:'
+  return {
+    endPoint: url.hostname,
+    port: url.port ? Number(url.port) : useSSL ? 443 : 80,
+    useSSL,
+    region,
+    bucket: bucket ?? '',
+    accessKey: accessKey ?? '',
+    secretKey: secretKey ?? '',
+    pathStyle,
+  }
+}
+
+export function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || /^127\./.test(host)
+}
+
+/** Whoever first needs the secret of a home makes it; the exclusive create settles a race between two processes. */
+export function homeSecret(home: string): string {
+  const file = join(home, 'secret')
+  mkdirSync(home, { recursive: true, mode: 0o700 })
+  if (!existsSync(file)) {
+    try {
+      writeFileSync(file, `${randomBytes(32).toString('base64url')}\n`, { mode: 0o600, flag: 'wx' })
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+    }
+  }
+  return readFileSync(file, 'utf8').trim()
+}
+
+/**
+ * The environment as a Config. Throws Misconfigured with every fault. This is the only reader of `process.env`;
+ * `.env.example` documents each variable.
+ */
+export function readConfig(environment: Environment = process.env): Config {
+  const read = new Reader(environment)
+  const home = resolve(read.text('GESTALT_HOME') ?? join(installation, '.gestalt'))
+  const host = read.text('GESTALT_HOST') ?? '127.0.0.1'
+  const port = read.integer('GESTALT_PORT', 4000, 0, 65535)
+  const token = read.text('GESTALT_TOKEN')
+  if (token !== undefined && token.length < 16)
+    read.fault(
+      'GESTALT_TOKEN',
+      `has ${token.length} characters; use at least 16, for example from: openssl rand -hex 32`,
+    )
+  if (!isLoopback(host) && !token)
+    read.fault(
+      'GESTALT_HOST',
+      `'${host}' is reachable from other machines: set GESTALT_TOKEN as well, or use 127.0.0.1`,
+    )
+  const s3 = readS3(read)
+  const urlHost = host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host
+  const own = `http://${urlHost.includes(':') ? `[${urlHost}]` : urlHost}:${port}`
+  const config: Omit<Config, 'secret'> = {
+    home,
+    host,
+    port,
+    token,
+    databaseUrl: read.url('DATABASE_URL', ['postgresql:', 'postgres:']),
+    redisUrl: read.url('REDIS_URL', ['redis:', 'rediss:']),
+    s3,
+    datasetFolders: (read.text('GESTALT_DATASETS') ?? '')
+      .split(':')
+      .filter(Boolean)
+      .map((folder) => resolve(folder)),
+    engine: read.choice('GESTALT_ENGINE', ['auto', 'wasm', 'cpu'], 'auto'),
+    concurrency: read.integer('GESTALT_CONCURRENCY', 1, 1, 64),
+    logLevel: read.choice('GESTALT_LOG_LEVEL', ['trace', 'debug', 'info', 'warn', 'error', 'silent'], 'info'),
+    bodyLimit: read.integer('GESTALT_BODY_LIMIT', 1_048_576, 1024, 1_073_741_824),
+    publicUrl: (read.url('GESTALT_PUBLIC_URL', ['http:', 'https:']) ?? own).replace(/\/$/, ''),
+    url: (read.url('GESTALT_URL', ['http:', 'https:']) ?? own).replace(/\/$/, ''),
+  }
+  if (read.faults.length > 0) {
+    const summary = new InvalidDefinition(read.faults, 'the environment')
+    throw new Misconfigured(summary.message, 'correct these variables; .env.example explains each', { cause: summary })
+  }
+  return { ...config, secret: read.text('GESTALT_SECRET') ?? homeSecret(home) }
+}

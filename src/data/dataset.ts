@@ -1,0 +1,61 @@
+import type { Static, TObject } from 'typebox'
+
+/** Height, width, channels. */
+export type ImageShape = readonly [height: number, width: number, channels: number]
+
+/** Images as stored: `data` is [n, h, w, c] bytes in row-major order, one label an image where there are labels. */
+export interface Pixels {
+  data: Uint8Array
+  shape: ImageShape
+  labels?: Int32Array
+}
+
+/** One split of a corpus with random access. `classes` is 0 where there are no labels. */
+export interface Dataset {
+  readonly name: string
+  readonly split: 'train' | 'test'
+  readonly size: number
+  readonly imageShape: ImageShape
+  readonly classes: number
+  readonly classNames?: readonly string[]
+  /** Images in the order of `indices`; refuses an index outside [0, size). */
+  read(indices: ArrayLike<number>): Promise<Pixels>
+}
+
+/** Both splits of a corpus. */
+export interface Corpus {
+  train: Dataset
+  test: Dataset
+}
+
+/** What is known of a dataset before anything is read: enough for a plan. */
+export interface DatasetDescription {
+  imageShape: ImageShape
+  classes: number
+  size: { train: number; test: number }
+}
+
+/** Where the bytes of datasets are read from: `path` is '<dataset>/<file>'. */
+export interface ByteSource {
+  /** Size in bytes, or undefined where there is no such file. */
+  stat(path: string): Promise<{ size: number } | undefined>
+  /** The whole file, or the bytes from `start` up to but without `end`. Throws NotFound. */
+  read(path: string, range?: { start: number; end: number }): Promise<Uint8Array>
+}
+
+/** A kind of dataset: one file in `data/` and one line in `data/index.ts`. */
+export interface DatasetSource<Name extends string = string, P extends TObject = TObject> {
+  name: Name
+  title: string
+  source: string
+  parameters: P
+  /** Throws NotFound with the cure where its files are missing. */
+  describe(parameters: Static<P>, bytes: ByteSource): Promise<DatasetDescription>
+  /** Throws NotFound, or Damaged where a file does not decode. */
+  open(parameters: Static<P>, bytes: ByteSource): Promise<Corpus>
+}
+
+/** Keeps the literal name and parameter types of a dataset source. */
+export function defineDataset<const Name extends string, P extends TObject>(source: DatasetSource<Name, P>) {
+  return source
+}

@@ -1,0 +1,101 @@
+import type { Static, TObject } from 'typebox'
+import type { Dataset, ImageShape } from '../data/dataset.ts'
+import type { Scalar, Tensor, Tensor1D, Tensor4D, Variable } from '../tf.ts'
+import type { Dice } from './dice.ts'
+import type { Net, NetPlan } from './nets/net.ts'
+
+/** What a net, method or dataset offers and an evaluation may require. */
+export type Ability = 'labels' | 'pools' | 'embedding'
+
+/** A batch on its way into an objective: `views` are [n, h, w, c] in [0, 1], one unless the method declares more. */
+export interface Batch {
+  views: Tensor4D[]
+  labels?: Tensor1D
+  /** Which images of the corpus, [n]. */
+  indices: Int32Array
+}
+
+/** How one view of an image is drawn by the loader, from (seed, step, index); `clean` draws nothing. */
+export interface Augmentation {
+  /** Largest shift in pixels, both axes. */
+  shift?: number
+  /** Probability of a horizontal flip. */
+  flip?: number
+  /** gamma = e^U(-g, g). */
+  gamma?: number
+  /** Strength of a linear light gradient, U(-l, l) across the image. */
+  light?: number
+  /** gain = 1 + U(-g, g). */
+  gain?: number
+}
+
+/** A method at work: what is learned, what is remembered, and what is to be lowered. */
+export interface Learner {
+  /** Learned by gradient descent. */
+  weights: Record<string, Variable>
+  /** Remembered otherwise: banks, centroids, running means. Part of every checkpoint. */
+  memory: Record<string, Variable | Float32Array>
+  /** Exceptions for some weights: a factor on the learning rate, other momentum or weight decay. */
+  groups?: readonly { weights: RegExp; learningRate?: number; momentum?: number; weightDecay?: number }[]
+  objective(batch: Batch, dice: Dice): { loss: Scalar; metrics?: Record<string, Scalar>; keep?: Record<string, Tensor> }
+  /** After a step, with what `objective` kept: a bank, a momentum encoder. */
+  absorb?(batch: Batch, kept: Record<string, Tensor>): void
+  /**
+   * Before an epoch that starts anew (not when a run is resumed in its middle); what it finds goes into `memory`.
+   * `reset` names weights to draw anew with their optimiser slots.
+   */
+  survey?(corpus: Dataset, epoch: number, dice: Dice): Promise<{ reset?: readonly string[] } | undefined>
+  /** The order in which an epoch visits the corpus, from `memory` alone; a seeded shuffle where absent. */
+  order?(epoch: number, dice: Dice): Int32Array
+  /** Activations in evaluation mode at the named taps only; each has n rows. */
+  encode(images: Tensor4D, taps: readonly string[]): Record<string, Tensor>
+  /** The taps that `encode` knows, with their shapes without the batch. */
+  taps: Record<string, readonly number[]>
+  /** The tap that stands for an image where one is wanted. */
+  embedding: string
+  dispose(): void
+}
+
+/** What a learner is built in. */
+export interface World {
+  net: Net
+  imageShape: ImageShape
+  /** Training images. */
+  size: number
+  classes: number
+  seed: number
+}
+
+/** What a method costs, known before anything is allocated. */
+export interface MethodPlan {
+  /** Learned numbers, those of the net included. */
+  weights: number
+  /** Multiply-adds of one image's forward pass, those of the net included. */
+  multiplyAdds: number
+  /** Numbers remembered beside the weights, in bytes. */
+  memoryBytes: number
+  /** Numbers of an exported embedding. */
+  dimension: number
+}
+
+/** A way of learning: one file in `methods/`, one line in its index. */
+export interface Method<Name extends string = string, P extends TObject = TObject> {
+  name: Name
+  title: string
+  paper: string
+  parameters: P
+  abilities: readonly Ability[]
+  /** What the parameters demand of the rest, beyond their schema; pointers are relative to the method's own part. */
+  check?(
+    parameters: Static<P>,
+    world: { size: number; classes: number; batchSize: number },
+  ): { pointer: string; detail: string }[]
+  views(parameters: Static<P>): readonly Augmentation[]
+  plan(parameters: Static<P>, world: { net: NetPlan; size: number; classes: number }): MethodPlan
+  build(parameters: Static<P>, world: World): Learner
+}
+
+/** Keeps the literal name and parameter types of a method. */
+export function defineMethod<const Name extends string, P extends TObject>(method: Method<Name, P>) {
+  return method
+}

@@ -1,0 +1,44 @@
+import type { Static, TObject } from 'typebox'
+import type { ImageShape } from '../../data/dataset.ts'
+import type { Tensor, Tensor4D, Variable } from '../../tf.ts'
+import type { Ability } from '../method.ts'
+
+/** A net by shape alone. `taps` are named activations without the batch, in order; `top` is the last. */
+export interface NetPlan {
+  taps: Record<string, readonly number[]>
+  top: string
+  /** Learned numbers. */
+  weights: number
+  /** Multiply-adds of one image's forward pass. */
+  multiplyAdds: number
+  abilities: readonly Ability[]
+}
+
+/** A net with its weights: images in [0, 1] to named activations. */
+export interface Net {
+  plan: NetPlan
+  weights: Record<string, Variable>
+  /** Running means and variances of batch norm. */
+  memory: Record<string, Variable>
+  /**
+   * The activations at `taps` of images [n, h, w, c]. With `training` batch norm uses the batch's statistics and
+   * updates its running ones; without, the running ones.
+   */
+  forward(images: Tensor4D, taps: readonly string[], training: boolean): Record<string, Tensor>
+}
+
+/** A family of nets: one file in `nets/`, one line in its index. */
+export interface NetFamily<Name extends string = string, P extends TObject = TObject> {
+  name: Name
+  title: string
+  paper: string
+  parameters: P
+  /** Throws InvalidDefinition (pointers relative to the net's own part) where the images are too small for it. */
+  plan(parameters: Static<P>, imageShape: ImageShape): NetPlan
+  build(parameters: Static<P>, imageShape: ImageShape, seed: number): Net
+}
+
+/** Keeps the literal name and parameter types of a net family. */
+export function defineNet<const Name extends string, P extends TObject>(family: NetFamily<Name, P>) {
+  return family
+}

@@ -1,0 +1,9 @@
+// The one door to TensorFlow.js. tfjs-core alone has no gradients and its deep imports fail under Node's ESM;
+// the union package shares the same engine and has both.
+import * as tf from '@tensorflow/tfjs'
+
+// Production mode only turns off the console banner of the cpu backend and debug checks.
+tf.enableProdMode()
+
+export type { Scalar, Tensor, Tensor1D, Tensor2D, Tensor3D, Tensor4D, Variable } from '@tensorflow/tfjs'
+export { tf }
