@@ -1,0 +1,82 @@
+import { createClient } from 'graphql-ws'
+import { WebSocket } from 'ws'
+import { Conflict, InvalidDefinition, NotFound, TooLarge, Unauthorized, Unavailable } from '../errors.ts'
+
+/** What the server said was wrong, as RFC 9457 has it. */
+interface Problem {
+  title?: string
+  detail?: string
+  cure?: string
+  errors?: { pointer: string; detail: string }[]
+}
+
+/** Speaks to a server as any other client would: HTTP, GraphQL, subscriptions over graphql-transport-ws. */
+export interface Client {
+  url: string
+  get<T>(path: string): Promise<T>
+  post<T>(path: string, body: unknown): Promise<T>
+  query<T>(document: string, variables?: Record<string, unknown>): Promise<T>
+  /** Reconnects by itself; the server sends the present state first. Ends when the server completes it. */
+  subscribe<T>(document: string, variables: Record<string, unknown>): AsyncIterable<T>
+  close(): Promise<void>
+}
+
+function refusal(status: number, problem: Problem): Error {
+  const what = problem.detail ?? problem.title ?? `the server answered ${status}`
+  const cure = problem.cure ?? 'see the API documentation at /docs'
+  if (problem.errors?.length) return new InvalidDefinition(problem.errors)
+  if (status === 401) return new Unauthorized(what, 'set GESTALT_TOKEN to the token of the server')
+  if (status === 404) return new NotFound(what, cure)
+  if (status === 409) return new Conflict(what, cure)
+  if (status === 413) return new TooLarge(what, cure)
+  if (status >= 500) return new Unavailable(what, cure)
+  return new InvalidDefinition([{ pointer: '', detail: what }], 'the request')
+}
+
+export function openClient(options: { url: string; token: string | undefined }): Client {
+  const url = options.url.replace(/\/$/, '')
+  const authorization = options.token ? { authorization: `Bearer ${options.token}` } : {}
+  const request = async <T>(path: string, init: RequestInit = {}): Promise<T> => {
+    const headers = { accept: 'application/json', ...authorization, ...init.headers }
+    const response = await fetch(`${url}${path}`, { ...init, headers }).catch((cause: unknown) => {
+      throw new Unavailable(
+        `no server answers at ${url}`,
+        "start one with 'gestalt up', or name another with --url or GESTALT_URL",
+        { cause },
+      )
+    })
+    const body = (await response.json().catch(() => ({}))) as T
+    if (!response.ok) throw refusal(response.status, body as Problem)
+    return body
+  }
+  const send = <T>(path: string, body: unknown) =>
+    request<T>(path, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) })
+  const socket = createClient({
+    url: `${url.replace(/^http/, 'ws')}/graphql`,
+    webSocketImpl: WebSocket,
+    connectionParams: authorization,
+    lazy: true,
+    retryAttempts: 20,
+    shouldRetry: () => true,
+  })
+  return {
+    url,
+    get: (path) => request(path),
+    post: send,
+    async query<T>(document: string, variables: Record<string, unknown> = {}) {
+      type Answer = { data?: T; errors?: { message: string; extensions?: Problem }[] }
+      const answer = await send<Answer>('/graphql', { query: document, variables })
+      const [first] = answer.errors ?? []
+      if (first) throw refusal(400, { detail: first.message, ...first.extensions })
+      return answer.data as T
+    },
+    async *subscribe<T>(document: string, variables: Record<string, unknown>) {
+      for await (const message of socket.iterate<T>({ query: document, variables })) {
+        const [first] = message.errors ?? []
+        if (first) throw refusal(400, { detail: first.message })
+        if (message.data) yield message.data
+      }
+    },
+    close: async () => socket.dispose(),
+  }
+}
