@@ -35,9 +35,10 @@ function refusal(status: number, problem: Problem): Error {
 
 export function openClient(options: { url: string; token: string | undefined }): Client {
   const url = options.url.replace(/\/$/, '')
-  const authorization = options.token ? { authorization: `Bearer ${options.token}` } : {}
+  const authorization: Record<string, string> = options.token ? { authorization: `Bearer ${options.token}` } : {}
   const request = async <T>(path: string, init: RequestInit = {}): Promise<T> => {
-    const headers = { accept: 'application/json', ...authorization, ...init.headers }
+    const headers = new Headers({ accept: 'application/json', ...authorization })
+    if (init.body) headers.set('content-type', 'application/json')
     const response = await fetch(`${url}${path}`, { ...init, headers }).catch((cause: unknown) => {
       throw new Unavailable(
         `no server answers at ${url}`,
@@ -50,7 +51,7 @@ export function openClient(options: { url: string; token: string | undefined }):
     return body
   }
   const send = <T>(path: string, body: unknown) =>
-    request<T>(path, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) })
+    request<T>(path, { method: 'POST', body: JSON.stringify(body) })
   const socket = createClient({
     url: `${url.replace(/^http/, 'ws')}/graphql`,
     webSocketImpl: WebSocket,
@@ -74,7 +75,7 @@ export function openClient(options: { url: string; token: string | undefined }):
       for await (const message of socket.iterate<T>({ query: document, variables })) {
         const [first] = message.errors ?? []
         if (first) throw refusal(400, { detail: first.message })
-        if (message.data) yield message.data
+        if (message.data) yield message.data as T
       }
     },
     close: async () => socket.dispose(),

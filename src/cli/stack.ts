@@ -1,4 +1,6 @@
 import { type ChildProcess, fork } from 'node:child_process'
+import { closeSync, mkdirSync, openSync } from 'node:fs'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type Config, installation } from '../config.ts'
 import { Unavailable } from '../errors.ts'
@@ -25,22 +27,25 @@ const entry = fileURLToPath(new URL('../../bin/gestalt.js', import.meta.url))
 /** How long a part may take to stop before it is killed: a training step and a checkpoint fit in. */
 const graceSeconds = 30
 
-function startPart(name: 'api' | 'worker', environment: Record<string, string>): Part {
+function startPart(name: 'api' | 'worker', home: string, environment: Record<string, string>): Part {
+  const log = join(home, 'logs', `${name}.log`)
+  mkdirSync(join(home, 'logs'), { recursive: true })
+  const file = openSync(log, 'a')
   const child = fork(entry, [name], {
     cwd: installation,
     env: { ...process.env, ...environment },
-    stdio: ['ignore', 'inherit', 'pipe', 'ipc'],
+    stdio: ['ignore', file, file, 'ipc'],
   })
-  let said = ''
-  child.stderr?.on('data', (chunk: Buffer) => {
-    said = (said + chunk.toString()).slice(-4000)
-  })
+  closeSync(file)
   const ended = new Promise<number | string>((resolve) => child.once('exit', (code, signal) => resolve(code ?? signal!)))
   const ready = new Promise<{ url?: string }>((resolve, reject) => {
-    child.on('message', (message: { type?: string; url?: string }) => {
+    child.on('message', (message: { type?: string; url?: string; message?: string; cure?: string }) => {
       if (message.type === 'ready') resolve(message)
+      if (message.type === 'failed') reject(new Unavailable(message.message ?? `the ${name} failed`, message.cure ?? ''))
     })
-    ended.then((code) => reject(new Unavailable(`${said.trim() || `the ${name} process ended (${code})`}`, 'see above')))
+    ended.then((code) =>
+      reject(new Unavailable(`the ${name} process ended at its start (${code})`, `the reason stands at the end of ${log}`)),
+    )
   })
   ready.catch(() => {})
   return { name, process: child, ready, ended }
@@ -71,7 +76,7 @@ export async function startStack(config: Config, say: (line: string) => void): P
   try {
     await migrate(databaseUrl)
     const environment = { DATABASE_URL: databaseUrl, GESTALT_HOME: config.home }
-    parts.push(startPart('api', environment), startPart('worker', environment))
+    parts.push(startPart('api', config.home, environment), startPart('worker', config.home, environment))
     const [api] = await Promise.all(parts.map((part) => part.ready))
     const broken = Promise.race([
       ...parts.map((part) => part.ended.then((code) => `the ${part.name} process ended (${code})`)),

@@ -1,0 +1,190 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { Command, InvalidArgumentError, Option } from 'commander'
+import { type Config, installation, readConfig } from '../config.ts'
+import { exitCodes, explain, openOutput, type Output } from './output.ts'
+
+// Each command imports what it needs when it runs, so that `gestalt --help` does not load the whole service.
+
+// performance.now() counts from the start of the process.
+const started = 0
+const { version } = JSON.parse(readFileSync(join(installation, 'package.json'), 'utf8')) as { version: string }
+
+interface Globals {
+  json?: boolean
+  url?: string
+}
+
+/** Reads the settings, runs the command, and turns whatever it throws into words and an exit code. */
+function action<A extends unknown[]>(run: (config: Config, output: Output, ...rest: A) => Promise<number>) {
+  return async (...all: unknown[]) => {
+    const command = all.at(-1) as Command
+    const globals = command.optsWithGlobals<Globals>()
+    const output = openOutput(globals.json ?? false)
+    try {
+      const config = readConfig()
+      const named = globals.url ? { ...config, url: globals.url.replace(/\/$/, '') } : config
+      process.exitCode = await run(named, output, ...(all.slice(0, -1) as A))
+    } catch (error) {
+      process.exitCode = explain(error, output.json)
+      const { message, cure } = error as { message?: string; cure?: string }
+      process.send?.({ type: 'failed', message, cure })
+    }
+    // A served process has been stopped by now; what a library still holds open must not keep a command alive.
+    process.exit()
+  }
+}
+
+function wholeNumber(text: string): number {
+  if (!/^\d+$/.test(text) || Number(text) < 1) throw new InvalidArgumentError('give a whole number of at least 1')
+  return Number(text)
+}
+
+const program = new Command('gestalt')
+  .description('Train and evaluate unsupervised visual representations: post a definition, follow its run, read its results.')
+  .version(version)
+  .addOption(new Option('--json', 'print the result as one JSON document on the last line'))
+  .addOption(new Option('--url <url>', 'the server to talk to (default: GESTALT_URL, or this machine)'))
+  .showHelpAfterError("see 'gestalt --help'")
+  .showSuggestionAfterError()
+  .addHelpText(
+    'after',
+    `
+Examples:
+  $ npx gestalt up                                       everything on this machine, until Ctrl-C
+  $ npx gestalt plan recipes/npid-fashion-quick.json     what it would cost; needs no server
+  $ npx gestalt submit recipes/npid-fashion-quick.json --watch
+  $ npx gestalt runs --state running
+  $ npx gestalt dataset add fashion-mnist --from ./downloads
+
+Exit codes: ${Object.entries(exitCodes)
+      .map(([name, code]) => `${code} ${name}`)
+      .join(', ')}. Settings: .env.example.`,
+  )
+
+program
+  .command('up')
+  .description('start everything on this machine: Postgres, the API and a worker; Ctrl-C stops it')
+  .action(
+    action(async (config, output) => {
+      const { up } = await import('./up.ts')
+      return up(config, output)
+    }),
+  )
+
+program
+  .command('demo')
+  .description('start everything, train NPID on Fashion-MNIST, and print its accuracy beside the floors')
+  .option('--exit', 'stop everything when the run has ended, also in a terminal')
+  .action(
+    action(async (config, output, options: { exit?: boolean }) => {
+      const { demo } = await import('./demo.ts')
+      return demo(config, output, { exit: options.exit ?? false, started })
+    }),
+  )
+
+program
+  .command('api')
+  .description('start the API server alone (DATABASE_URL names its Postgres)')
+  .action(
+    action(async (config) => {
+      const [{ startServer }, { serveUntilStopped }] = await Promise.all([import('../server.ts'), import('./serve.ts')])
+      return serveUntilStopped(await startServer(config))
+    }),
+  )
+
+program
+  .command('worker')
+  .description('start one worker process alone (DATABASE_URL names its Postgres)')
+  .action(
+    action(async (config) => {
+      const [{ startWorker }, { serveUntilStopped }] = await Promise.all([import('../worker.ts'), import('./serve.ts')])
+      return serveUntilStopped(await startWorker(config))
+    }),
+  )
+
+program
+  .command('migrate')
+  .description('bring the database of DATABASE_URL up to this version')
+  .action(
+    action(async (config, output) => {
+      const { migrateDatabase } = await import('./up.ts')
+      return migrateDatabase(config, output)
+    }),
+  )
+
+program
+  .command('plan')
+  .argument('<file>', 'a definition as JSON, or - for standard input')
+  .description('what a definition would run and cost: steps, weights, multiply-adds, memory, disk; needs no server')
+  .action(
+    action(async (config, output, file: string) => {
+      const { plan } = await import('./plan.ts')
+      return plan(config, output, file)
+    }),
+  )
+
+program
+  .command('submit')
+  .argument('<file>', 'a definition as JSON, or - for standard input')
+  .option('--watch', 'follow its run to the end')
+  .description('post an experiment')
+  .action(
+    action(async (config, output, file: string, options: { watch?: boolean }) => {
+      const { submit } = await import('./runs.ts')
+      return submit(config, output, file, options.watch ?? false)
+    }),
+  )
+
+program
+  .command('watch')
+  .argument('<run>', 'the id of a run')
+  .description('follow a run to its end; exits 1 where it fails')
+  .action(
+    action(async (config, output, id: string) => {
+      const { watch } = await import('./runs.ts')
+      return watch(config, output, id)
+    }),
+  )
+
+program
+  .command('runs')
+  .option('--state <state>', 'only those in this state')
+  .option('--first <n>', 'how many at most', wholeNumber, 20)
+  .description('list the newest runs')
+  .action(
+    action(async (config, output, options: { state?: string; first: number }) => {
+      const { runs } = await import('./runs.ts')
+      return runs(config, output, options)
+    }),
+  )
+
+program
+  .command('cancel')
+  .argument('<run>', 'the id of a run')
+  .description('ask a run to stop at its next step, with a checkpoint')
+  .action(
+    action(async (config, output, id: string) => {
+      const { cancel } = await import('./runs.ts')
+      return cancel(config, output, id)
+    }),
+  )
+
+program
+  .command('dataset')
+  .description('the datasets of this installation')
+  .command('add')
+  .argument('<name>', 'for example fashion-mnist')
+  .requiredOption('--from <folder or URL>', 'where its files are; a folder, or the URL that they are below')
+  .description("verify a dataset's files and copy them to the object store")
+  .action(
+    action(async (config, output, name: string, options: { from: string }) => {
+      const { addDataset } = await import('./dataset.ts')
+      return addDataset(config, output, name, options.from)
+    }),
+  )
+
+program.exitOverride((error) => {
+  process.exit(error.exitCode === 0 ? 0 : exitCodes.usage)
+})
+await program.parseAsync()

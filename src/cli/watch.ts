@@ -1,0 +1,36 @@
+import { isFinished, type Progress, type RunState } from '../experiments/run.ts'
+import type { Client } from './client.ts'
+import { openProgressBar, progressLine } from './progress-bar.ts'
+
+export interface RunView {
+  id: string
+  name: string
+  state: RunState
+  progress: Progress | null
+  failure: { code: string; message: string; cure: string } | null
+}
+
+const runUpdated = `subscription ($id: ID!) {
+  runUpdated(id: $id) {
+    id name state
+    progress { stage detail epoch epochs step steps loss imagesPerSecond secondsLeft share }
+    failure { code message cure }
+  }
+}`
+
+/** Follows a run to its end with a progress bar; returns how it ended. */
+export async function followRun(client: Client, id: string, stream: NodeJS.WriteStream): Promise<RunView> {
+  const bar = openProgressBar(stream)
+  let latest: RunView | undefined
+  try {
+    for await (const { runUpdated: run } of client.subscribe<{ runUpdated: RunView }>(runUpdated, { id })) {
+      latest = run
+      bar.show(progressLine(run.state, run.progress))
+      if (isFinished(run.state)) break
+    }
+  } finally {
+    bar.end()
+  }
+  if (!latest) throw new Error(`the subscription to run ${id} ended without a word`)
+  return latest
+}
