@@ -1,8 +1,11 @@
 import type { Static, TObject } from 'typebox'
+import type { Augmentation } from '../data/augment.ts'
 import type { Dataset, ImageShape } from '../data/dataset.ts'
 import type { Scalar, Tensor, Tensor1D, Tensor4D, Variable } from '../tf.ts'
 import type { Dice } from './dice.ts'
 import type { Net, NetPlan } from './nets/net.ts'
+
+export type { Augmentation } from '../data/augment.ts'
 
 /** What a net, method or dataset offers and an evaluation may require. */
 export type Ability = 'labels' | 'pools' | 'embedding'
@@ -13,20 +16,6 @@ export interface Batch {
   labels?: Tensor1D
   /** Which images of the corpus, [n]. */
   indices: Int32Array
-}
-
-/** How one view of an image is drawn by the loader, from (seed, step, index); `clean` draws nothing. */
-export interface Augmentation {
-  /** Largest shift in pixels, both axes. */
-  shift?: number
-  /** Probability of a horizontal flip. */
-  flip?: number
-  /** gamma = e^U(-g, g). */
-  gamma?: number
-  /** Strength of a linear light gradient, U(-l, l) across the image. */
-  light?: number
-  /** gain = 1 + U(-g, g). */
-  gain?: number
 }
 
 /** A method at work: what is learned, what is remembered, and what is to be lowered. */
