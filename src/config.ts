@@ -48,6 +48,9 @@ export interface Config {
 /** Folder of the clone or image this code runs from. */
 export const installation = resolve(dirname(fileURLToPath(import.meta.url)), '..')
 
+/** Datasets shipped with the code, and those of Debian's dataset-* packages. */
+const standardDatasetFolders = [join(installation, 'datasets'), '/usr/share/datasets']
+
 type Environment = Record<string, string | undefined>
 
 /** Collects every fault instead of stopping at the first. */
@@ -169,10 +172,13 @@ export function readConfig(environment: Environment = process.env): Config {
     databaseUrl: read.url('DATABASE_URL', ['postgresql:', 'postgres:']),
     redisUrl: read.url('REDIS_URL', ['redis:', 'rediss:']),
     s3,
-    datasetFolders: (read.text('GESTALT_DATASETS') ?? '')
-      .split(':')
-      .filter(Boolean)
-      .map((folder) => resolve(folder)),
+    datasetFolders: [
+      ...(read.text('GESTALT_DATASETS') ?? '')
+        .split(':')
+        .filter(Boolean)
+        .map((folder) => resolve(folder)),
+      ...standardDatasetFolders,
+    ],
     engine: read.choice('GESTALT_ENGINE', ['auto', 'wasm', 'cpu'], 'auto'),
     concurrency: read.integer('GESTALT_CONCURRENCY', 1, 1, 64),
     logLevel: read.choice('GESTALT_LOG_LEVEL', ['trace', 'debug', 'info', 'warn', 'error', 'silent'], 'info'),

@@ -39,7 +39,8 @@ const files = readdirSync(source, { recursive: true, withFileTypes: true })
 
 function importsOf(file: string): Import[] {
   const text = readFileSync(join(source, file), 'utf8')
-  const pattern = /^(?:import|export)\s+(type\s)?[^'"\n;]*?(?:[\s\S]*?\sfrom\s+)?['"]([^'"\n]+)['"]|import\(['"]([^'"]+)['"]\)/gm
+  const pattern =
+    /^(?:import|export)\s+(type\s)?[^'"\n;]*?(?:[\s\S]*?\sfrom\s+)?['"]([^'"\n]+)['"]|import\(['"]([^'"]+)['"]\)/gm
   return [...text.matchAll(pattern)].map((match) => {
     const to = (match[2] ?? match[3])!
     const inside = to.startsWith('.')
@@ -91,7 +92,9 @@ describe('the house', () => {
     expect(readers.map((reader) => reader.from)).toEqual([])
     const environment = files.filter((file) => /process\.env\b/.test(readFileSync(join(source, file), 'utf8')))
     // Processes that are started hand the environment on whole; they read nothing from it.
-    const passedOn = environment.filter((file) => !/\.\.\.process\.env\b/.test(readFileSync(join(source, file), 'utf8')))
+    const passedOn = environment.filter(
+      (file) => !/\.\.\.process\.env\b/.test(readFileSync(join(source, file), 'utf8')),
+    )
     expect(passedOn).toEqual(['config.ts'])
   })
 
@@ -104,7 +107,9 @@ describe('the house', () => {
   })
 
   it('names no drawer after nothing', () => {
-    const drawers = files.filter((file) => /(^|\/)(utils?|helpers?|common|base|manager|service|types|misc)(\.ts|\/)/.test(file))
+    const drawers = files.filter((file) =>
+      /(^|\/)(utils?|helpers?|common|base|manager|service|types|misc)(\.ts|\/)/.test(file),
+    )
     expect(drawers).toEqual([])
   })
 

@@ -50,8 +50,7 @@ export function openClient(options: { url: string; token: string | undefined }):
     if (!response.ok) throw refusal(response.status, body as Problem)
     return body
   }
-  const send = <T>(path: string, body: unknown) =>
-    request<T>(path, { method: 'POST', body: JSON.stringify(body) })
+  const send = <T>(path: string, body: unknown) => request<T>(path, { method: 'POST', body: JSON.stringify(body) })
   const socket = createClient({
     url: `${url.replace(/^http/, 'ws')}/graphql`,
     webSocketImpl: WebSocket,

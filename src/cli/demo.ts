@@ -42,11 +42,17 @@ function accuracies(scores: Record<string, number>): { accuracy: Accuracy; best:
   }
 }
 
-async function runRecipe(client: Client, output: Output, ready: number): Promise<Omit<Result, 'seconds'> & { training: number }> {
+async function runRecipe(
+  client: Client,
+  output: Output,
+  ready: number,
+): Promise<Omit<Result, 'seconds'> & { training: number }> {
   const definition: unknown = JSON.parse(await readFile(join(installation, recipe), 'utf8'))
   const earlier = await client.query<{ experiments: { totalCount: number } }>('{ experiments { totalCount } }')
   const known = earlier.experiments.totalCount
-  output.say(`ready in ${ready.toFixed(1)} s${known ? `, with ${known} earlier experiment${known === 1 ? '' : 's'}` : ''}`)
+  output.say(
+    `ready in ${ready.toFixed(1)} s${known ? `, with ${known} earlier experiment${known === 1 ? '' : 's'}` : ''}`,
+  )
   output.say(`  playground  ${client.url}/graphiql`)
   output.say(`  API docs    ${client.url}/docs`)
   output.say()
@@ -83,7 +89,11 @@ function tell(output: Output, result: Result): void {
  * The whole journey on one machine: start, post, follow, report. In a terminal it keeps serving until Ctrl-C; with
  * `exit`, or without a terminal, it stops everything. Returns the exit code.
  */
-export async function demo(config: Config, output: Output, options: { exit: boolean; started: number }): Promise<number> {
+export async function demo(
+  config: Config,
+  output: Output,
+  options: { exit: boolean; started: number },
+): Promise<number> {
   const since = () => (performance.now() - options.started) / 1000
   const halt = askedToStop()
   const stack: Stack = await startStack(config, output.say)
@@ -103,7 +113,9 @@ export async function demo(config: Config, output: Output, options: { exit: bool
     tell(output, result)
     const serve = process.stdout.isTTY && !options.exit
     if (serve) {
-      output.say(`serving at ${stack.url} (playground ${stack.url}/graphiql, API docs ${stack.url}/docs); Ctrl-C stops it`)
+      output.say(
+        `serving at ${stack.url} (playground ${stack.url}/graphiql, API docs ${stack.url}/docs); Ctrl-C stops it`,
+      )
       output.say(`stopping: ${await ending}`)
     }
     if (output.json) process.stdout.write(`${JSON.stringify(result)}\n`)

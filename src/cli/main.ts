@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { type Config, installation, readConfig } from '../config.ts'
-import { exitCodes, explain, openOutput, type Output } from './output.ts'
+import { exitCodes, explain, type Output, openOutput } from './output.ts'
 
 // Each command imports what it needs when it runs, so that `gestalt --help` does not load the whole service.
 
@@ -41,7 +41,9 @@ function wholeNumber(text: string): number {
 }
 
 const program = new Command('gestalt')
-  .description('Train and evaluate unsupervised visual representations: post a definition, follow its run, read its results.')
+  .description(
+    'Train and evaluate unsupervised visual representations: post a definition, follow its run, read its results.',
+  )
   .version(version)
   .addOption(new Option('--json', 'print the result as one JSON document on the last line'))
   .addOption(new Option('--url <url>', 'the server to talk to (default: GESTALT_URL, or this machine)'))

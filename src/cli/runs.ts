@@ -1,6 +1,6 @@
 import type { Config } from '../config.ts'
-import { type RunState, runStates } from '../experiments/run.ts'
 import { InvalidDefinition } from '../errors.ts'
+import { type RunState, runStates } from '../experiments/run.ts'
 import { type Client, openClient } from './client.ts'
 import { exitCodes, type Output, table } from './output.ts'
 import { readDefinition } from './submit.ts'
@@ -17,7 +17,9 @@ async function withClient<T>(config: Config, use: (client: Client) => Promise<T>
 
 function tellEnd(output: Output, run: RunView): number {
   output.result(run, () =>
-    run.failure ? `${run.state}: ${run.failure.message}\n  what to do: ${run.failure.cure}` : `run ${run.id} ${run.state}`,
+    run.failure
+      ? `${run.state}: ${run.failure.message}\n  what to do: ${run.failure.cure}`
+      : `run ${run.id} ${run.state}`,
   )
   return run.state === 'succeeded' ? exitCodes.done : exitCodes.failed
 }
@@ -70,7 +72,9 @@ interface ListedRun {
 export async function runs(config: Config, output: Output, wanted: { state?: string; first: number }): Promise<number> {
   const states = runStates as readonly string[]
   if (wanted.state !== undefined && !states.includes(wanted.state))
-    throw new InvalidDefinition([{ pointer: '--state', detail: `no state '${wanted.state}'; there are: ${states.join(', ')}` }])
+    throw new InvalidDefinition([
+      { pointer: '--state', detail: `no state '${wanted.state}'; there are: ${states.join(', ')}` },
+    ])
   const filter = wanted.state ? { state: wanted.state } : {}
   return withClient(config, async (client) => {
     type Answer = { runs: { edges: { node: ListedRun }[] } }

@@ -37,14 +37,19 @@ function startPart(name: 'api' | 'worker', home: string, environment: Record<str
     stdio: ['ignore', file, file, 'ipc'],
   })
   closeSync(file)
-  const ended = new Promise<number | string>((resolve) => child.once('exit', (code, signal) => resolve(code ?? signal!)))
+  const ended = new Promise<number | string>((resolve) =>
+    child.once('exit', (code, signal) => resolve(code ?? signal!)),
+  )
   const ready = new Promise<{ url?: string }>((resolve, reject) => {
     child.on('message', (message: { type?: string; url?: string; message?: string; cure?: string }) => {
       if (message.type === 'ready') resolve(message)
-      if (message.type === 'failed') reject(new Unavailable(message.message ?? `the ${name} failed`, message.cure ?? ''))
+      if (message.type === 'failed')
+        reject(new Unavailable(message.message ?? `the ${name} failed`, message.cure ?? ''))
     })
     ended.then((code) =>
-      reject(new Unavailable(`the ${name} process ended at its start (${code})`, `the reason stands at the end of ${log}`)),
+      reject(
+        new Unavailable(`the ${name} process ended at its start (${code})`, `the reason stands at the end of ${log}`),
+      ),
     )
   })
   ready.catch(() => {})

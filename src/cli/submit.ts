@@ -4,9 +4,13 @@ import { InvalidDefinition, NotFound } from '../errors.ts'
 /** A definition from a file, or from standard input for '-'. Throws NotFound, or InvalidDefinition where it is no JSON. */
 export async function readDefinition(file: string): Promise<unknown> {
   const text = await (file === '-' ? readStandardInput() : readFile(file, 'utf8')).catch((cause: unknown) => {
-    throw new NotFound(`cannot read ${file}`, "name a JSON file, for example one from 'recipes/', or - for standard input", {
-      cause,
-    })
+    throw new NotFound(
+      `cannot read ${file}`,
+      "name a JSON file, for example one from 'recipes/', or - for standard input",
+      {
+        cause,
+      },
+    )
   })
   try {
     return JSON.parse(text)

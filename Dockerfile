@@ -1,0 +1,24 @@
+# The API and the worker in one image: `gestalt api` or `gestalt worker`. The database is brought by docker-compose.yml.
+FROM node:24-bookworm-slim AS build
+WORKDIR /app
+COPY package.json package-lock.json .npmrc ./
+RUN npm ci
+COPY . .
+RUN npm run build && npm prune --omit=dev --omit=optional
+
+FROM node:24-bookworm-slim
+ENV NODE_ENV=production GESTALT_HOME=/var/lib/gestalt
+WORKDIR /app
+COPY --from=build /app/package.json ./
+COPY --from=build /app/node_modules node_modules
+COPY --from=build /app/dist dist
+COPY --from=build /app/bin bin
+COPY --from=build /app/prisma/migrations prisma/migrations
+COPY --from=build /app/datasets datasets
+COPY --from=build /app/recipes recipes
+RUN mkdir -p /var/lib/gestalt && chown node:node /var/lib/gestalt
+USER node
+VOLUME /var/lib/gestalt
+EXPOSE 4000
+ENTRYPOINT ["node", "bin/gestalt.js"]
+CMD ["api"]

@@ -1,0 +1,4 @@
+// Puts beside the compiled code what it reads at run time.
+import { cpSync } from 'node:fs'
+
+cpSync('src/api/graphql/schema.graphql', 'dist/api/graphql/schema.graphql')
