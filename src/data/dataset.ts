@@ -22,6 +22,12 @@ export interface Dataset {
   read(indices: ArrayLike<number>): Promise<Pixels>
 }
 
+/** Refuses an index outside [0, size). */
+export function checkIndex(dataset: Dataset, index: number): void {
+  if (Number.isInteger(index) && index >= 0 && index < dataset.size) return
+  throw new RangeError(`${dataset.name} has no ${dataset.split} image ${index}; there are 0 to ${dataset.size - 1}`)
+}
+
 /** Both splits of a corpus. */
 export interface Corpus {
   train: Dataset

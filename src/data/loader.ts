@@ -3,7 +3,7 @@ import type { Dataset, ImageShape } from './dataset.ts'
 import { rollDice } from './dice.ts'
 import { type Order, shuffled } from './order.ts'
 
-/** A batch outside any backend. Its arrays are used again: it is valid until the next but one is asked for. */
+/** A batch outside any backend. Its views are written over once the next one is asked for. */
 export interface RawBatch {
   /** Each [n, h, w, c] in [0, 1], row-major. */
   views: Float32Array[]
@@ -74,7 +74,11 @@ export async function* openLoader(options: LoaderOptions): AsyncGenerator<RawBat
     const visits = order(epoch)
     const prepare = (step: number) => {
       const from = (step - epoch * perEpoch) * batchSize
-      const batch = read(step, epoch, Int32Array.from({ length: batchSize }, (_, i) => visits[from + i]!))
+      const batch = read(
+        step,
+        epoch,
+        Int32Array.from({ length: batchSize }, (_, i) => visits[from + i]!),
+      )
       // It is awaited later; until then a failure must not count as unhandled.
       batch.catch(() => {})
       return batch
