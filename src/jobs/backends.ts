@@ -1,0 +1,129 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { createPostgresBackend, Queue, runMigrations, Worker, withBackend } from 'bullmq'
+import { Redis } from 'ioredis'
+import pg from 'pg'
+import { Unavailable } from '../errors.ts'
+
+/** What a job carries. */
+export interface Job {
+  runId: string
+}
+export type Handler = (job: { data: Job }) => Promise<void>
+export type BullQueue = Pick<
+  Queue<Job>,
+  'add' | 'getJob' | 'getRanges' | 'getJobCounts' | 'isPaused' | 'waitUntilReady' | 'close' | 'on'
+>
+export type BullWorker = Pick<Worker<Job>, 'waitUntilReady' | 'close' | 'on'>
+
+/** BullMQ on one of the services that can keep its jobs. */
+export interface Backend {
+  kind: 'postgres' | 'redis'
+  queue: BullQueue
+  worker(handler: Handler, concurrency: number): BullWorker
+  close(): Promise<void>
+}
+
+const name = 'gestalt-runs'
+const schema = 'bullmq'
+
+/**
+ * A consumer that is killed leaves a lock of at most `lockDuration` ms, noticed at the next `stalledInterval`: its job
+ * is delivered again within 9 s and a little. Every delivery after a loss counts as a stall, and runs may be long and
+ * workers many, so no number of stalls is too many; the supervisor judges by what was lost instead.
+ */
+const recovery = { lockDuration: 6000, stalledInterval: 3000, maxStalledCount: 1_000_000, runRetryDelay: 1000 }
+
+/** Nothing that is done or failed stays: a job that stayed would hide the same id enqueued again. */
+const defaultJobOptions = { removeOnComplete: true, removeOnFail: true, attempts: 1 }
+const streams = { events: { maxLen: 1000 } }
+
+/** What an error says; those of a refused connection to several addresses have a code and no message. */
+export function said(error: unknown): string {
+  return (error instanceof Error && (error.message || (error as NodeJS.ErrnoException).code)) || String(error)
+}
+
+/** Rejects after a while, for a race with something that may never answer. */
+export async function late(milliseconds: number): Promise<never> {
+  await sleep(milliseconds, undefined, { ref: false })
+  throw new Error(`no answer within ${milliseconds / 1000} s`)
+}
+
+/** Postgres' own codes for a connection that ends or is refused, and the driver's words for the same. */
+const connectionLoss = /^(08...|57P0[1-3]|ECONN\w+|EPIPE|ETIMEDOUT)$/
+const connectionLossWords = /connection (terminated|ended)|connection timeout|trying to connect|not queryable/i
+
+/**
+ * BullMQ knows a lost connection by ECONNREFUSED alone and, with any other word of the driver, ends its search for
+ * stalled jobs for good instead of trying again. So a lost connection is called by the name it knows.
+ */
+function named(error: Error & { code?: string }): Error {
+  if (!connectionLoss.test(error.code ?? '') && !connectionLossWords.test(error.message)) return error
+  return Object.assign(new Error(said(error), { cause: error }), { code: 'ECONNREFUSED' })
+}
+
+function openPool(url: string, connections: number, onError: (error: Error) => void): pg.Pool {
+  const pool = new pg.Pool({
+    connectionString: url,
+    max: connections,
+    application_name: 'gestalt-queue',
+    options: `-c search_path=${schema}`,
+    // A worker that waits holds one connection by LISTEN; without keep-alive BullMQ would poll more often.
+    keepAlive: true,
+    connectionTimeoutMillis: 5000,
+  })
+  pool.on('error', onError)
+  const query = pool.query.bind(pool) as (...given: unknown[]) => Promise<unknown>
+  pool.query = ((...given: unknown[]) =>
+    query(...given).catch((error: Error) => {
+      throw named(error)
+    })) as typeof pool.query
+  return pool
+}
+
+/** Jobs in Postgres, in a schema of their own that is migrated here. All of BullMQ's objects share one pool. */
+export async function openPostgres(
+  url: string,
+  connections: number,
+  onError: (error: Error) => void,
+): Promise<Backend> {
+  const postgres = withBackend(createPostgresBackend)
+  const pool = openPool(url, connections, onError)
+  try {
+    const client = await pool.connect()
+    await runMigrations(client, schema).finally(() => client.release())
+  } catch (error) {
+    await pool.end()
+    throw new Unavailable(`the queue's Postgres does not answer: ${said(error)}`, 'start it or correct DATABASE_URL', {
+      cause: error,
+    })
+  }
+  return {
+    kind: 'postgres',
+    queue: new postgres.Queue<Job>(name, { connection: pool, streams, defaultJobOptions }) as unknown as BullQueue,
+    worker: (handler, concurrency) => {
+      const options = { connection: pool, concurrency, ...recovery }
+      return new postgres.Worker<Job>(name, handler, options) as unknown as BullWorker
+    },
+    close: () => pool.end(),
+  }
+}
+
+/** Jobs in Redis. */
+export async function openRedis(url: string, onError: (error: Error) => void): Promise<Backend> {
+  const redis = new Redis(url, { maxRetriesPerRequest: null, lazyConnect: true, connectionName: 'gestalt-queue' })
+  redis.on('error', onError)
+  try {
+    await Promise.race([redis.connect(), late(5000)])
+  } catch (error) {
+    redis.disconnect()
+    throw new Unavailable(`the queue's Redis does not answer: ${said(error)}`, 'start it, correct or unset REDIS_URL', {
+      cause: error,
+    })
+  }
+  return {
+    kind: 'redis',
+    queue: new Queue<Job>(name, { connection: redis, streams, defaultJobOptions }),
+    worker: (handler, concurrency) => new Worker<Job>(name, handler, { connection: redis, concurrency, ...recovery }),
+    close: async () => redis.disconnect(),
+  }
+}
