@@ -39,6 +39,8 @@ export interface DatasetDescription {
   imageShape: ImageShape
   classes: number
   size: { train: number; test: number }
+  /** What it takes in memory once opened, in bytes; absent where it is next to nothing. */
+  memoryBytes?: number
 }
 
 /** Where the bytes of datasets are read from: `path` is '<dataset>/<file>'. */

@@ -88,7 +88,8 @@ function defineFashion<const Name extends keyof typeof knownFiles>(variant: Vari
     async describe(wanted, bytes): Promise<DatasetDescription> {
       const size = applyLimits(variant.size, wanted)
       await findFiles(bytes)
-      return { imageShape, classes: classNames.length, size }
+      const memoryBytes = files.reduce((sum, file) => sum + file.size, 0)
+      return { imageShape, classes: classNames.length, size, memoryBytes }
     },
     async open(wanted, bytes) {
       const size = applyLimits(variant.size, wanted)

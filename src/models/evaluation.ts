@@ -37,6 +37,11 @@ export interface Evaluation<Name extends string = string, P extends TObject = TO
   parameters: P
   /** Of net, method and dataset together. */
   requires: readonly Ability[]
+  /** What the parameters demand of the rest, beyond their schema; pointers are relative to the evaluation's own part. */
+  check?(
+    parameters: Static<P>,
+    world: { size: number; classes: number; batchSize: number },
+  ): { pointer: string; detail: string }[]
   /** `onProgress` is called with the share done in [0, 1]; `stop` makes it throw its reason at the next boundary. */
   measure(
     subject: Subject,

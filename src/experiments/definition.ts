@@ -1,0 +1,117 @@
+import { Ajv2020 } from 'ajv/dist/2020.js'
+import { type Static, type TObject, type TSchema, Type } from 'typebox'
+import { datasets } from '../data/index.ts'
+import { InvalidDefinition } from '../errors.ts'
+import { evaluations } from '../models/evaluations/index.ts'
+import { methods } from '../models/methods/index.ts'
+import { nets } from '../models/nets/index.ts'
+import { trainingSchema } from '../models/training/training.ts'
+import { oversizeFault, toFaults } from './faults.ts'
+import { asWritten, type Schema, withDefaults } from './schema.ts'
+
+/** The version of the definition's schema that this code reads. */
+export const definitionVersion = 1
+
+/** One unit of a registry as a definition names it: its name and its parameters, side by side. */
+type Choice<Registry extends Record<string, { parameters: TObject }>> = {
+  [Name in keyof Registry]: { name: Name } & Static<Registry[Name]['parameters']>
+}[keyof Registry]
+
+/** An experiment as it was asked for, every default in place. */
+export interface Definition {
+  version: typeof definitionVersion
+  name: string
+  tags: string[]
+  notes: string
+  seed: number
+  priority: number
+  dataset: Choice<typeof datasets>
+  net: Choice<typeof nets>
+  method: Choice<typeof methods>
+  training: Static<typeof trainingSchema>
+  evaluations: Choice<typeof evaluations>[]
+}
+
+// A line of text: no control characters, no half of a surrogate pair (neither fits into the database), not only blanks.
+const line = '^(?=.*\\S)[^\\p{Cc}\\p{Cs}]*$'
+
+function choice(registry: Record<string, { name: string; title: string; parameters: TObject }>, description: string) {
+  const members = Object.values(registry).map((unit) =>
+    Type.Object(
+      { name: Type.Literal(unit.name, { description: unit.title }), ...unit.parameters.properties },
+      { additionalProperties: false, title: unit.title },
+    ),
+  )
+  return Type.Union(members, { description })
+}
+
+const resolvedSchema = Type.Object(
+  {
+    version: Type.Literal(definitionVersion, { description: 'Version of this schema.' }),
+    name: Type.String({
+      minLength: 1,
+      maxLength: 200,
+      pattern: line,
+      description: 'What people call the experiment: one line, not only blanks.',
+    }),
+    tags: Type.Array(
+      Type.String({ minLength: 1, maxLength: 64, pattern: line, description: 'One line, not only blanks.' }),
+      { maxItems: 32, uniqueItems: true, default: [], description: 'Words to find it by.' },
+    ),
+    notes: Type.String({
+      maxLength: 10_000,
+      pattern: '^[^\\0\\p{Cs}]*$',
+      default: '',
+      description: 'Free text without NUL characters.',
+    }),
+    seed: Type.Integer({
+      minimum: 0,
+      maximum: 2 ** 32 - 1,
+      default: 0,
+      description: 'Every random number of the run comes from this and the step.',
+    }),
+    priority: Type.Integer({
+      minimum: -100,
+      maximum: 100,
+      default: 0,
+      description: 'Of two waiting runs the one with the higher priority runs first; among equals the older one.',
+    }),
+    dataset: choice(datasets, 'The images.'),
+    net: choice(nets, 'The layers.'),
+    method: choice(methods, 'The way of learning.'),
+    training: trainingSchema,
+    evaluations: Type.Array(choice(evaluations, 'A measurement.'), {
+      maxItems: 32,
+      default: [],
+      description: 'What is measured once training is over, in this order.',
+    }),
+  },
+  { additionalProperties: false, description: 'An experiment.' },
+)
+
+const written = asWritten(resolvedSchema as TSchema as Schema)
+
+/** The JSON schema (2020-12, as OpenAPI 3.1 uses it) of what a person writes; keys with a default may be left out. */
+export const definitionSchema = Type.Unsafe<Definition>(written as TSchema)
+
+const validate = new Ajv2020({
+  allErrors: true,
+  verbose: true,
+  discriminator: true,
+  coerceTypes: false,
+  useDefaults: false,
+  removeAdditional: false,
+  ownProperties: true,
+  strictTypes: false,
+}).compile(written)
+
+/**
+ * What a person wrote, as a Definition with every default in place. Throws InvalidDefinition with all faults, each
+ * with a JSON pointer and what would have been right; nothing is dropped, coerced or guessed.
+ */
+export function parseDefinition(value: unknown): Definition {
+  const oversize = oversizeFault(value)
+  if (oversize) throw new InvalidDefinition([oversize])
+  if (!validate(value)) throw new InvalidDefinition(toFaults(validate.errors ?? []))
+  return withDefaults(written, value) as Definition
+}

@@ -1,0 +1,160 @@
+import type { ByteSource, DatasetDescription, ImageShape } from '../data/dataset.ts'
+import { stepsPerEpoch } from '../data/loader.ts'
+import { type Fault, InvalidDefinition, NotFound } from '../errors.ts'
+import type { Ability, MethodPlan } from '../models/method.ts'
+import type { NetPlan } from '../models/nets/net.ts'
+import { optimizers } from '../models/training/optimizer.ts'
+import { type ChosenUnits, chosenUnits } from './chosen.ts'
+import type { Definition } from './definition.ts'
+
+/** What an experiment will do and need. Sizes are in bytes. */
+export interface Plan {
+  /** Every default in place. */
+  definition: Definition
+  runs: number
+  images: { train: number; test: number }
+  imageShape: ImageShape
+  classes: number
+  stepsPerEpoch: number
+  steps: number
+  /** Learned numbers. */
+  weights: number
+  /** Of one image's forward pass. */
+  multiplyAddsPerImage: number
+  /** Of the process that trains, at its highest; see `expectMemory`. An estimate. */
+  memoryBytes: number
+  /** Of all that a run leaves: checkpoints, embeddings, metrics; see `expectDisk`. An estimate. */
+  diskBytes: number
+  /** Of one checkpoint without its header. */
+  checkpointBytes: number
+  embeddingDimension: number
+}
+
+const float = 4
+
+/** What Node.js and TensorFlow.js take before anything is loaded. */
+const processBytes = 220 * 2 ** 20
+
+/** The newest two and the final one. */
+const checkpointsKept = 3
+
+/** A metric point with its index, and a step's share of the rollup; about four values are reported a step. */
+const metricBytesPerStep = 4 * 120
+
+function within(faults: Fault[], prefix: string, found: readonly Fault[]): void {
+  for (const fault of found) faults.push({ pointer: `${prefix}${fault.pointer}`, detail: fault.detail })
+}
+
+/** Runs one part of the planning; its faults join the others, so that all are told at once. */
+async function attempt<T>(faults: Fault[], prefix: string, part: () => T | Promise<T>): Promise<T | undefined> {
+  try {
+    return await part()
+  } catch (error) {
+    if (error instanceof InvalidDefinition) within(faults, prefix, error.faults)
+    else if (error instanceof NotFound)
+      faults.push({ pointer: `${prefix}/name`, detail: `${error.message}; ${error.cure}` })
+    else throw error
+    return undefined
+  }
+}
+
+function checkAbilities(faults: Fault[], units: ChosenUnits, net: NetPlan | undefined, classes: number): void {
+  const labels: Ability[] = classes > 0 ? ['labels'] : []
+  const there = new Set<Ability>([...labels, ...(net?.abilities ?? []), ...units.method.unit.abilities])
+  units.evaluations.forEach(({ unit }, i) => {
+    for (const ability of unit.requires) {
+      // What a net offers is not known when it could not be planned; that fault is told already.
+      if (there.has(ability) || (!net && ability !== 'labels')) continue
+      const lacking =
+        ability === 'labels' ? `dataset '${units.dataset.unit.name}' has none` : 'net and method offer none'
+      faults.push({ pointer: `/evaluations/${i}/name`, detail: `'${unit.name}' needs ${ability}, and ${lacking}` })
+    }
+  })
+}
+
+function checkWorld(faults: Fault[], definition: Definition, units: ChosenUnits, corpus: DatasetDescription): void {
+  const { batchSize } = definition.training
+  const size = corpus.size.train
+  if (batchSize > size)
+    faults.push({
+      pointer: '/training/batchSize',
+      detail: `is ${batchSize}; there are ${size} training images, so it should be at most ${size}`,
+    })
+  const world = { size, classes: corpus.classes, batchSize }
+  const { method } = units
+  within(faults, '/method', method.unit.check?.(method.parameters, world) ?? [])
+  units.evaluations.forEach(({ unit, parameters }, i) => {
+    within(faults, `/evaluations/${i}`, unit.check?.(parameters, world) ?? [])
+  })
+}
+
+function numbers(shape: readonly number[]): number {
+  return shape.reduce((product, side) => product * side, 1)
+}
+
+/**
+ * The process and the dataset's own memory, and the larger of
+ * training: weights, gradients and optimiser slots; what the method remembers; two prepared batches; and a batch's
+ * activations at every tap three times (the value, its gradient, and one for the operations between);
+ * evaluating: all images as floats, and their embeddings.
+ */
+function expectMemory(definition: Definition, corpus: DatasetDescription, net: NetPlan, method: MethodPlan): number {
+  const { batchSize } = definition.training
+  const image = numbers(corpus.imageShape)
+  const activations = Object.values(net.taps).reduce((sum, shape) => sum + numbers(shape), 0)
+  const training =
+    method.weights * float * (2 + slots(definition)) +
+    method.memoryBytes +
+    batchSize * float * (2 * image + 3 * (activations + method.dimension))
+  const images = corpus.size.train + corpus.size.test
+  const evaluating = definition.evaluations.length > 0 ? images * (image + method.dimension) * float : 0
+  return Math.round(processBytes + (corpus.memoryBytes ?? 0) + Math.max(training, evaluating))
+}
+
+/** Checkpoints kept, the embeddings of all images as safetensors and as .npy with ids and labels, and the metrics. */
+function expectDisk(corpus: DatasetDescription, checkpoint: number, dimension: number, steps: number): number {
+  const images = corpus.size.train + corpus.size.test
+  return checkpointsKept * checkpoint + images * (2 * dimension * float + 16) + steps * metricBytesPerStep
+}
+
+function slots({ training: { optimizer } }: Definition): number {
+  return optimizers[optimizer.name].slotsPerWeight(optimizer)
+}
+
+/**
+ * What will run and what it will need: arithmetic on shapes, no tensor is made. Throws InvalidDefinition with every
+ * impossible pair, a missing dataset included.
+ */
+export async function planExperiment(definition: Definition, bytes: ByteSource): Promise<Plan> {
+  const faults: Fault[] = []
+  const units = chosenUnits(definition)
+  const { dataset, net, method } = units
+  const corpus = await attempt(faults, '/dataset', () => dataset.unit.describe(dataset.parameters, bytes))
+  const netPlan = corpus && (await attempt(faults, '/net', () => net.unit.plan(net.parameters, corpus.imageShape)))
+  if (corpus) {
+    checkAbilities(faults, units, netPlan, corpus.classes)
+    checkWorld(faults, definition, units, corpus)
+  }
+  const world = corpus && netPlan && { net: netPlan, size: corpus.size.train, classes: corpus.classes }
+  const methodPlan = world && (await attempt(faults, '/method', () => method.unit.plan(method.parameters, world)))
+  if (faults.length > 0 || !corpus || !netPlan || !methodPlan) throw new InvalidDefinition(faults)
+
+  const perEpoch = stepsPerEpoch(corpus.size.train, definition.training.batchSize)
+  const steps = perEpoch * definition.training.epochs
+  const checkpointBytes = methodPlan.weights * float * (1 + slots(definition)) + methodPlan.memoryBytes
+  return {
+    definition,
+    runs: 1,
+    images: { ...corpus.size },
+    imageShape: corpus.imageShape,
+    classes: corpus.classes,
+    stepsPerEpoch: perEpoch,
+    steps,
+    weights: methodPlan.weights,
+    multiplyAddsPerImage: methodPlan.multiplyAdds,
+    memoryBytes: expectMemory(definition, corpus, netPlan, methodPlan),
+    diskBytes: expectDisk(corpus, checkpointBytes, methodPlan.dimension, steps),
+    checkpointBytes,
+    embeddingDimension: methodPlan.dimension,
+  }
+}
