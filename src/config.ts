@@ -192,3 +192,10 @@ export function readConfig(environment: Environment = process.env): Config {
   }
   return { ...config, secret: read.text('GESTALT_SECRET') ?? homeSecret(home) }
 }
+
+/** What a process that performs a run inherits: where programs and folders are, and none of our settings and secrets. */
+export function childEnvironment(environment: Environment = process.env): Environment {
+  const wanted =
+    /^(PATH|HOME|USER|LANG|LC_\w+|TZ|TMPDIR|TMP|TEMP|SystemRoot|LD_LIBRARY_PATH|NODE_EXTRA_CA_CERTS|SSL_CERT_\w+)$/
+  return Object.fromEntries(Object.entries(environment).filter(([name]) => wanted.test(name)))
+}

@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createPostgresBackend, Queue, runMigrations, Worker, withBackend } from 'bullmq'
 import { Redis } from 'ioredis'
-import pg from 'pg'
+import type pg from 'pg'
 import { Unavailable } from '../errors.ts'
+import { isPostgresAway, openPool } from '../store/pool.ts'
 
 /** What a job carries. */
 export interface Job {
@@ -48,29 +49,20 @@ export async function late(milliseconds: number): Promise<never> {
   throw new Error(`no answer within ${milliseconds / 1000} s`)
 }
 
-/** Postgres' own codes for a connection that ends or is refused, and the driver's words for the same. */
-const connectionLoss = /^(08...|57P0[1-3]|ECONN\w+|EPIPE|ETIMEDOUT)$/
-const connectionLossWords = /connection (terminated|ended)|connection timeout|trying to connect|not queryable/i
-
 /**
  * BullMQ knows a lost connection by ECONNREFUSED alone and, with any other word of the driver, ends its search for
  * stalled jobs for good instead of trying again. So a lost connection is called by the name it knows.
  */
-function named(error: Error & { code?: string }): Error {
-  if (!connectionLoss.test(error.code ?? '') && !connectionLossWords.test(error.message)) return error
-  return Object.assign(new Error(said(error), { cause: error }), { code: 'ECONNREFUSED' })
+function named(error: Error): Error {
+  return isPostgresAway(error)
+    ? Object.assign(new Error(said(error), { cause: error }), { code: 'ECONNREFUSED' })
+    : error
 }
 
-function openPool(url: string, connections: number, onError: (error: Error) => void): pg.Pool {
-  const pool = new pg.Pool({
-    connectionString: url,
-    max: connections,
-    application_name: 'gestalt-queue',
-    options: `-c search_path=${schema}`,
-    // A worker that waits holds one connection by LISTEN; without keep-alive BullMQ would poll more often.
-    keepAlive: true,
-    connectionTimeoutMillis: 5000,
-  })
+function openQueuePool(url: string, max: number, onError: (error: Error) => void): pg.Pool {
+  const place = new URL(url)
+  place.searchParams.set('options', `-c search_path=${schema}`)
+  const pool = openPool({ url: place.href, max, name: 'gestalt-queue' })
   pool.on('error', onError)
   const query = pool.query.bind(pool) as (...given: unknown[]) => Promise<unknown>
   pool.query = ((...given: unknown[]) =>
@@ -87,7 +79,7 @@ export async function openPostgres(
   onError: (error: Error) => void,
 ): Promise<Backend> {
   const postgres = withBackend(createPostgresBackend)
-  const pool = openPool(url, connections, onError)
+  const pool = openQueuePool(url, connections, onError)
   try {
     const client = await pool.connect()
     await runMigrations(client, schema).finally(() => client.release())

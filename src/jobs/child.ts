@@ -1,0 +1,103 @@
+// The process that performs one run: the worker forks it, hands it a task, and reads its outcome.
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Config } from '../config.ts'
+import { chooseEngine } from '../engine/choose.ts'
+import { Superseded } from '../errors.ts'
+import type { Logger, StopReason } from '../experiments/context.ts'
+import { parseDefinition } from '../experiments/definition.ts'
+import { perform } from '../experiments/perform.ts'
+import { datasetBytes } from '../store/dataset-bytes.ts'
+import { openObjects } from '../store/open-objects.ts'
+import { openPool } from '../store/pool.ts'
+import { openRunContext } from '../store/run-context.ts'
+import { failureOf } from './failures.ts'
+import type { FromChild, ToChild } from './messages.ts'
+import { startSampling } from './sampling.ts'
+
+type Task = Extract<ToChild, { type: 'perform' }>
+
+// Standard output and error end up in the worker's log, line by line.
+const log: Logger = {
+  info: (text) => console.log(text),
+  warn: (text) => console.warn(text),
+  error: (text) => console.error(text),
+}
+
+const stop = new AbortController()
+
+async function performRun({ runId, attempt, definition, config }: Task): Promise<FromChild> {
+  const engine = await chooseEngine(config.engine)
+  const pool = openPool({ url: databaseUrl(config), max: 2, name: 'gestalt-child' })
+  try {
+    const objects = openObjects(config)
+    const context = await openRunContext({
+      database: { pool },
+      objects,
+      bytes: datasetBytes(objects, config.datasetFolders),
+      fence: { runId, attempt },
+      stop: stop.signal,
+      log,
+    })
+    const endSampling = startSampling(context)
+    try {
+      await context.recordEngine(engine)
+      const outcome = await perform(parseDefinition(definition), context)
+      await context.flush()
+      return outcome === 'succeeded' ? { type: 'succeeded' } : { type: 'stopped', reason: stopReason() }
+    } catch (error) {
+      if (!(error instanceof Superseded)) await tellOwner(context, error)
+      throw error
+    } finally {
+      endSampling()
+      await context.close()
+    }
+  } finally {
+    await pool.end()
+  }
+}
+
+/** What went wrong belongs into the run's own log too, as far as the database takes it. */
+async function tellOwner(context: { log: Logger; flush(): Promise<void> }, error: unknown): Promise<void> {
+  if (stop.signal.aborted && error === stop.signal.reason) return
+  context.log.error(failureOf(error).failure.message)
+  await Promise.race([context.flush().catch(() => {}), sleep(5000)])
+}
+
+function databaseUrl(config: Config): string {
+  if (config.databaseUrl) return config.databaseUrl
+  throw new Error('the task names no database')
+}
+
+function stopReason(): StopReason {
+  return stop.signal.reason as StopReason
+}
+
+function outcomeOf(error: unknown): FromChild {
+  if (error instanceof Superseded) return { type: 'superseded' }
+  if (stop.signal.aborted && error === stop.signal.reason) return { type: 'stopped', reason: stopReason() }
+  console.error(error instanceof Error ? error.stack : error)
+  return { type: 'failed', ...failureOf(error) }
+}
+
+/** Tells the outcome and ends; a worker that no longer listens has been replaced. */
+function end(outcome: FromChild): void {
+  if (!process.connected) process.exit(1)
+  process.send?.(outcome, () => process.exit(0))
+}
+
+// Ctrl-C in a terminal reaches every process of the group, but it is for the worker to decide when a run stops.
+process.on('SIGINT', () => {})
+process.on('SIGTERM', () => {})
+// A child without its worker has no lock on its run any more.
+process.on('disconnect', () => process.exit(1))
+process.on('uncaughtException', (error) => end(outcomeOf(error)))
+process.on('unhandledRejection', (error) => end(outcomeOf(error)))
+
+process.on('message', (message: ToChild) => {
+  if (message.type === 'stop') return stop.abort(message.reason)
+  const work: Promise<FromChild> =
+    message.type === 'probe'
+      ? chooseEngine(message.engine).then((engine) => ({ type: 'engine', engine }))
+      : performRun(message)
+  work.then(end, (error) => end(outcomeOf(error)))
+})

@@ -1,0 +1,61 @@
+import { GestaltError, Unavailable } from '../errors.ts'
+import type { Failure } from '../experiments/run.ts'
+import type { Ending } from './child-process.ts'
+
+/**
+ * The retry policy, by what happened. A child that is lost (killed, crashed, its worker gone) or that misses a service
+ * is tried again, at most this often in a row without a newer checkpoint; everything else it says itself would happen
+ * again the same way, so the run fails at once.
+ */
+export const mostLosses = 5
+
+/** Seconds before the attempt after the n-th loss in a row: a crash goes on at once, a missing service gets time. */
+export function retryDelay(losses: number, cause: 'crash' | 'unavailable'): number {
+  if (cause === 'crash') return losses <= 1 ? 0 : losses - 1
+  return Math.min(2 ** losses, 30)
+}
+
+const outOfMemory = /out of memory|memory size exceeded|allocation failed|failed to allocate/i
+const memoryCure =
+  'use a smaller batch, net or dataset limit, run fewer runs at once (GESTALT_CONCURRENCY), or give the worker more memory'
+
+/** An error as its owner reads it, without a stack trace, and whether waiting may help. */
+export function failureOf(error: unknown): { failure: Failure; again: boolean } {
+  const { code, message } = error as NodeJS.ErrnoException
+  if (error instanceof GestaltError) {
+    const failure = { code: error.code, message: error.message, cure: error.cure }
+    return { failure, again: error instanceof Unavailable }
+  }
+  if (code === 'ENOSPC' || code === 'EFBIG' || code === 'EDQUOT') {
+    const cure = 'free space on the disk of the object store, then submit it again'
+    return { failure: { code: 'no-room', message: `there is no room left: ${message}`, cure }, again: false }
+  }
+  const said = error instanceof Error ? error.message : String(error)
+  if (outOfMemory.test(said))
+    return { failure: { code: 'out-of-memory', message: `memory ran out: ${said}`, cure: memoryCure }, again: false }
+  const cure = "this is a fault in Gestalt rather than in the definition: the worker's log has the details"
+  return { failure: { code: 'internal', message: said, cure }, again: false }
+}
+
+/** What became of a run whose children ended without a word, `losses` times in a row. */
+export function crashFailure(ending: Ending, losses: number): Failure {
+  const how = ending.signal ? `was killed by ${ending.signal}` : `ended with exit code ${ending.code}`
+  const words = ending.lastWords.slice(-3).join(' | ').slice(0, 600)
+  const message = `the process that performed it ${how}, ${losses} times in a row without a newer checkpoint`
+  if (outOfMemory.test(ending.lastWords.join('\n')))
+    return { code: 'out-of-memory', message: `${message}: ${words}`, cure: memoryCure }
+  const cure =
+    ending.signal === 'SIGKILL'
+      ? `if nobody killed it, the system did for want of memory: ${memoryCure}`
+      : "see the worker's log; if it happens on every machine, this is a fault in Gestalt"
+  return { code: 'crashed', message: words ? `${message}; its last words: ${words}` : message, cure }
+}
+
+/** What became of a run whose workers vanished with it, `losses` times in a row. */
+export function vanishedFailure(losses: number): Failure {
+  return {
+    code: 'crashed',
+    message: `its worker vanished ${losses} times in a row while performing it, without a newer checkpoint`,
+    cure: `see the workers' logs and their machines' memory; ${memoryCure}`,
+  }
+}

@@ -1,0 +1,88 @@
+import type pg from 'pg'
+import type { Logger } from '../experiments/context.ts'
+import type { Ledger, Run } from '../store/ledger.ts'
+import type { Queue } from './queue.ts'
+import { repeat } from './repeat.ts'
+
+export interface ReconcilerOptions {
+  ledger: Ledger
+  queue: Queue
+  /** Needs a connection of its own for the turn, beside the one the ledger uses. */
+  database: { pool: pg.Pool }
+  log: Logger
+  /** Between two looks. */
+  seconds?: number
+  /** Without a heartbeat for this long a worker counts as gone; several times its interval. */
+  staleSeconds?: number
+}
+
+// 'gestalt' has no meaning as a number; this one only has to differ from the locks of Prisma and BullMQ.
+const advisoryLock = 7_239_114
+
+/** A run accepted a moment ago is being enqueued by whoever accepted it. */
+const waitingSeconds = 2
+
+async function mendQueue({ ledger, queue, log }: ReconcilerOptions): Promise<void> {
+  const waiting = await ledger.waiting(waitingSeconds)
+  const cancelled = waiting.filter((run) => run.cancelRequested)
+  for (const run of cancelled) await ledger.requestCancel(run.id)
+  const places = waiting
+    .filter((run) => !run.cancelRequested)
+    .map((run) => ({ runId: run.id, attempt: run.attempt, priority: run.priority }))
+  for (const place of await queue.missing(places)) {
+    log.warn(`run ${place.runId} waits and the queue does not hold it: enqueued again`)
+    await queue.enqueue(place)
+  }
+}
+
+async function takeBack(run: Run, { ledger, queue, log }: ReconcilerOptions): Promise<void> {
+  const fence = { runId: run.id, attempt: run.attempt }
+  if (run.cancelRequested) {
+    if (await ledger.end(fence, { state: 'cancelled' })) log.warn(`run ${run.id} lost its worker: cancelled, as asked`)
+    return
+  }
+  if (!(await ledger.end(fence, { state: 'queued', outcome: 'lost' }))) return
+  log.warn(`run ${run.id} lost its worker in attempt ${run.attempt}: enqueued again`)
+  await queue.enqueue({ ...fence, priority: run.priority })
+}
+
+/**
+ * Heartbeats stand still while Postgres is down, so they say nothing before the workers had time to send new ones.
+ */
+async function heartbeatsCount(client: pg.PoolClient, staleSeconds: number): Promise<boolean> {
+  const { rows } = await client.query<{ settled: boolean }>(
+    'SELECT now() - pg_postmaster_start_time() > make_interval(secs => $1) AS settled',
+    [staleSeconds],
+  )
+  return rows[0]?.settled === true
+}
+
+async function look(options: ReconcilerOptions, staleSeconds: number): Promise<void> {
+  const client = await options.database.pool.connect()
+  try {
+    const { rows } = await client.query<{ mine: boolean }>('SELECT pg_try_advisory_lock($1) AS mine', [advisoryLock])
+    if (!rows[0]?.mine) return
+    try {
+      await mendQueue(options)
+      if (await heartbeatsCount(client, staleSeconds))
+        for (const run of await options.ledger.abandoned(staleSeconds)) await takeBack(run, options)
+    } finally {
+      await client.query('SELECT pg_advisory_unlock($1)', [advisoryLock])
+    }
+  } finally {
+    client.release()
+  }
+}
+
+/**
+ * Holds queue and Postgres together, every few seconds and in one process at a time: enqueues waiting runs that the
+ * queue lost, and takes back running runs that nobody works on (or ends them where they were to be cancelled).
+ */
+export function startReconciler(options: ReconcilerOptions): { close(): Promise<void> } {
+  const { log, seconds = 2, staleSeconds = 6 } = options
+  return repeat(
+    seconds,
+    () => look(options, staleSeconds),
+    (error) => log.warn(`reconciler: ${(error as Error).message}`),
+  )
+}
