@@ -31,9 +31,15 @@ export interface Learner {
   absorb?(batch: Batch, kept: Record<string, Tensor>): void
   /**
    * Before an epoch that starts anew (not when a run is resumed in its middle); what it finds goes into `memory`.
-   * `reset` names weights to draw anew with their optimiser slots.
+   * `reset` names weights that it has drawn anew, so that the optimiser forgets its slots for them. When `stop` is
+   * raised it may throw its reason, as long as it has changed nothing until then.
    */
-  survey?(corpus: Dataset, epoch: number, dice: Dice): Promise<{ reset?: readonly string[] } | undefined>
+  survey?(
+    corpus: Dataset,
+    epoch: number,
+    dice: Dice,
+    watch: { stop?: AbortSignal },
+  ): Promise<{ reset?: readonly string[] } | undefined>
   /** The order in which an epoch visits the corpus, from `memory` alone; a seeded shuffle where absent. */
   order?(epoch: number, dice: Dice): Int32Array
   /** Activations in evaluation mode at the named taps only; each has n rows. */
@@ -61,7 +67,7 @@ export interface MethodPlan {
   weights: number
   /** Multiply-adds of one image's forward pass, those of the net included. */
   multiplyAdds: number
-  /** Numbers remembered beside the weights, in bytes. */
+  /** What is remembered beside the weights, in bytes, that of the net included. */
   memoryBytes: number
   /** Numbers of an exported embedding. */
   dimension: number

@@ -9,6 +9,8 @@ export interface NetPlan {
   top: string
   /** Learned numbers. */
   weights: number
+  /** Numbers remembered beside them (running statistics), in bytes. */
+  memoryBytes: number
   /** Multiply-adds of one image's forward pass. */
   multiplyAdds: number
   abilities: readonly Ability[]

@@ -1,0 +1,4 @@
+import { nearestNeighbours } from './nearest-neighbours.ts'
+
+/** Every evaluation, by name. */
+export const evaluations = { 'nearest-neighbours': nearestNeighbours }

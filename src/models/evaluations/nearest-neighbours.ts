@@ -1,0 +1,167 @@
+import { Type } from 'typebox'
+import type { Corpus, Dataset } from '../../data/dataset.ts'
+import { toUnit } from '../../data/pixels.ts'
+import { encodeAll, encodingBatch, type Watch } from '../encoding.ts'
+import { defineEvaluation } from '../evaluation.ts'
+import { accuracy, nearest, vote } from '../math/nearest.ts'
+import { meanRow, type Rows, subtractRow } from '../math/rows.ts'
+import type { Learner } from '../method.ts'
+
+const parameters = Type.Object(
+  {
+    k: Type.Array(Type.Integer({ minimum: 1, maximum: 100_000, description: 'Neighbours that vote.' }), {
+      minItems: 1,
+      maxItems: 20,
+      uniqueItems: true,
+      default: [1, 5, 10, 20, 200],
+      description:
+        'Numbers of neighbours to measure with. The accuracy is that of 200, or of the largest where 200 is not among them; k is cut to the number of training images.',
+    }),
+    temperature: Type.Number({
+      exclusiveMinimum: 0,
+      maximum: 100,
+      default: 0.1,
+      description: 'tau: a neighbour votes with the weight exp(cosine / tau).',
+    }),
+  },
+  { additionalProperties: false },
+)
+
+/** The k whose accuracy counts where it is measured: the paper's. */
+const agreedK = 200
+
+/** The largest tap of an untrained net that is tried as a floor, in numbers. */
+const widestTap = 1024
+
+/** Features of both splits of a corpus by one way of making them. */
+interface Representation {
+  name: string
+  train: Rows
+  test: Rows
+}
+
+interface Labels {
+  train: Int32Array
+  test: Int32Array
+  classes: number
+}
+
+async function readSplit(dataset: Dataset): Promise<{ rows: Rows; labels: Int32Array }> {
+  const width = dataset.imageShape.reduce((a, b) => a * b, 1)
+  const data = new Float32Array(dataset.size * width)
+  const labels = new Int32Array(dataset.size)
+  for (let first = 0; first < dataset.size; first += encodingBatch) {
+    const count = Math.min(encodingBatch, dataset.size - first)
+    const pixels = await dataset.read(Int32Array.from({ length: count }, (_, i) => first + i))
+    data.set(toUnit(pixels.data), first * width)
+    labels.set(pixels.labels ?? [], first)
+  }
+  return { rows: { data, width }, labels }
+}
+
+async function encodeCorpus(learner: Learner, corpus: Corpus, taps: string[], name: string, watch: Required<Watch>) {
+  const half = (start: number) => ({ stop: watch.stop, onProgress: (s: number) => watch.onProgress(start + s / 2) })
+  const train = await encodeAll(learner, corpus.train, taps, half(0))
+  const test = await encodeAll(learner, corpus.test, taps, half(0.5))
+  return taps.map((tap): Representation => {
+    const width = learner.taps[tap]!.reduce((a, b) => a * b, 1)
+    const rows = (data: Float32Array) => ({ data, width })
+    return { name: `${name}, ${tap}`, train: rows(train[tap]!), test: rows(test[tap]!) }
+  })
+}
+
+/** The taps of a net that can be floors: the embedding, and all others that are not too wide; the last block is flat. */
+function floorTaps(learner: Learner): string[] {
+  const width = (tap: string) => learner.taps[tap]!.reduce((a, b) => a * b, 1)
+  return Object.keys(learner.taps).filter((tap) => tap === learner.embedding || width(tap) <= widestTap)
+}
+
+/** Splits the progress of the whole into shares of unequal weight. */
+function shares(watch: Required<Watch>) {
+  let done = 0
+  return (share: number): Required<Watch> => {
+    const start = done
+    done += share
+    return { stop: watch.stop, onProgress: (part) => watch.onProgress(Math.min(1, start + share * part)) }
+  }
+}
+
+/**
+ * The accuracies for each k of weighted kNN of the test images among the training images
+ * (Wu et al., 2018, section 3.4), [k].
+ */
+async function measureOne(
+  { train, test }: Representation,
+  labels: Labels,
+  ks: readonly number[],
+  temperature: number,
+  watch: Required<Watch>,
+): Promise<number[]> {
+  const neighbours = await nearest(test, train, Math.max(...ks), watch)
+  return ks.map((k) => accuracy(vote(neighbours, labels.train, labels.classes, k, temperature), labels.test))
+}
+
+/** Weighted kNN on clean features, beside what raw pixels and the untrained net reach by the same rule. */
+export const nearestNeighbours = defineEvaluation({
+  name: 'nearest-neighbours',
+  title: 'Weighted nearest neighbours',
+  paper: 'Wu, Xiong, Yu and Lin, CVPR 2018, section 3.4',
+  parameters,
+  requires: ['labels'],
+  async measure({ learner, untrained, corpus }, { k, temperature }, _dice, watch) {
+    const ks = [...k].sort((a, b) => a - b)
+    const counted = ks.includes(agreedK) ? ks.indexOf(agreedK) : ks.length - 1
+    const next = shares(watch)
+    const [train, test] = [await readSplit(corpus.train), await readSplit(corpus.test)]
+    const labels = { train: train.labels, test: test.labels, classes: corpus.train.classes }
+    const rows: [string, ...number[]][] = []
+    const measureAll = async (representations: readonly Representation[], share: number) => {
+      const found: number[][] = []
+      for (const representation of representations) {
+        const accuracies = await measureOne(
+          representation,
+          labels,
+          ks,
+          temperature,
+          next(share / representations.length),
+        )
+        rows.push([representation.name, ...accuracies])
+        found.push(accuracies)
+      }
+      return { agreed: Math.max(...found.map((row) => row[counted]!)), best: Math.max(...found.flat()) }
+    }
+    const trained = await encodeCorpus(learner, corpus, [learner.embedding], 'trained', next(0.2))
+    const own = await measureAll(trained, 0.05)
+    const mean = meanRow(train.rows)
+    const plain = { name: 'raw pixels', train: train.rows, test: test.rows }
+    const centred = {
+      name: 'raw pixels minus mean image',
+      train: subtractRow(train.rows, mean),
+      test: subtractRow(test.rows, mean),
+    }
+    const pixels = await measureAll([plain, centred], 0.3)
+    const fresh = untrained()
+    let floor: typeof own
+    try {
+      const encoded = await encodeCorpus(fresh, corpus, floorTaps(fresh), 'untrained', next(0.2))
+      floor = await measureAll(encoded, 0.25)
+    } finally {
+      fresh.dispose()
+    }
+    const accuracies = rows[0]!.slice(1) as number[]
+    const atK = Object.fromEntries(ks.map((each, i) => [`accuracy@${each}`, accuracies[i]!]))
+    return {
+      scores: {
+        accuracy: own.agreed,
+        best: own.best,
+        bestK: ks[accuracies.indexOf(own.best)]!,
+        ...atK,
+        rawPixels: pixels.agreed,
+        rawPixelsBest: pixels.best,
+        untrained: floor.agreed,
+        untrainedBest: floor.best,
+      },
+      tables: [{ name: 'accuracy by k', columns: ['representation', ...ks.map((each) => `k = ${each}`)], rows }],
+    }
+  },
+})

@@ -1,0 +1,4 @@
+import { npid } from './npid.ts'
+
+/** Every method, by name. */
+export const methods = { npid }

@@ -1,0 +1,56 @@
+import { Damaged } from '../../errors.ts'
+import { type Tensor, tf, type Variable } from '../../tf.ts'
+import type { Checkpoint, StoredTensor } from '../checkpoint.ts'
+import type { Learner } from '../method.ts'
+import type { Stepper } from './optimizer.ts'
+
+type Part = Variable | Float32Array
+
+/** Everything that changes in a training, under the names it has in a checkpoint. */
+function parts(learner: Pick<Learner, 'weights' | 'memory'>, stepper?: Stepper): Record<string, Part> {
+  const named: Record<string, Part> = {}
+  for (const [name, weight] of Object.entries(learner.weights)) named[`weights/${name}`] = weight
+  for (const [name, memory] of Object.entries(learner.memory)) named[`memory/${name}`] = memory
+  for (const [name, slot] of Object.entries(stepper?.slots ?? {})) named[`optimizer/${name}`] = slot
+  return named
+}
+
+async function store(part: Part): Promise<StoredTensor> {
+  if (part instanceof Float32Array) return { dtype: 'F32', shape: [part.length], data: part.slice() }
+  return { dtype: 'F32', shape: [...part.shape], data: (await part.data()) as Float32Array }
+}
+
+/** A copy of the whole state. */
+export async function takeState(
+  learner: Pick<Learner, 'weights' | 'memory'>,
+  stepper: Stepper,
+): Promise<Checkpoint['tensors']> {
+  const tensors: Checkpoint['tensors'] = {}
+  for (const [name, part] of Object.entries(parts(learner, stepper))) tensors[name] = await store(part)
+  return tensors
+}
+
+/**
+ * Puts a checkpoint's state into a learner and, where there is one, its optimiser. Throws Damaged where a tensor is
+ * missing or of another shape; nothing is changed then.
+ */
+export function restoreState(
+  checkpoint: Checkpoint,
+  learner: Pick<Learner, 'weights' | 'memory'>,
+  stepper?: Stepper,
+): void {
+  const found = Object.entries(parts(learner, stepper)).map(([name, part]) => {
+    const stored = checkpoint.tensors[name]
+    const shape = part instanceof Float32Array ? [part.length] : part.shape
+    if (!(stored?.data instanceof Float32Array) || !tf.util.arraysEqual([...stored.shape], shape))
+      throw new Damaged(
+        `the checkpoint of step ${checkpoint.step} has no tensor '${name}' of shape [${shape}]`,
+        'it belongs to another definition: start the run anew',
+      )
+    return { part, data: stored.data, shape }
+  })
+  for (const { part, data, shape } of found) {
+    if (part instanceof Float32Array) part.set(data)
+    else tf.tidy(() => part.assign(tf.tensor(data, shape) as Tensor))
+  }
+}
