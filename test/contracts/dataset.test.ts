@@ -1,0 +1,85 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import type { Corpus, DatasetSource } from '../../src/data/dataset.ts'
+import { datasets } from '../../src/data/index.ts'
+import { InvalidDefinition, NotFound } from '../../src/errors.ts'
+import { asWritten, type Schema, withDefaults } from '../../src/experiments/schema.ts'
+import { debian, folderBytes, shipped } from '../folder-bytes.ts'
+
+const bytes = folderBytes(shipped, debian)
+
+// The full set is not in the repository; without its Debian package only its absence can be checked.
+const present = (name: string) => name !== 'fashion-mnist' || existsSync(join(debian, name))
+
+const cases = Object.entries(datasets).map(([name, source]) => ({
+  name,
+  source: source as unknown as DatasetSource,
+  defaults: withDefaults(asWritten(source.parameters as Schema), {}) as Record<string, unknown>,
+}))
+
+function checksum(data: Uint8Array): number {
+  return data.reduce((sum, byte, i) => (sum * 31 + byte + i) >>> 0, 7)
+}
+
+describe.each(cases)('the dataset $name', ({ name, source, defaults }) => {
+  const open = async (): Promise<Corpus> => source.open(defaults, bytes)
+
+  it('describes itself before it is opened, or says how to get it', async () => {
+    if (present(name)) {
+      const description = await source.describe(defaults, bytes)
+      expect(description.size.train).toBeGreaterThan(0)
+      expect(description.size.test).toBeGreaterThan(0)
+      expect(description.imageShape).toHaveLength(3)
+    }
+    const missing = await source.describe(defaults, folderBytes()).catch((error: unknown) => error)
+    if (missing instanceof Error) {
+      expect(missing).toBeInstanceOf(NotFound)
+      expect((missing as NotFound).cure).not.toBe('')
+    }
+  })
+
+  it('refuses more images than it has, and takes the first of them when fewer are asked for', async () => {
+    const limits = { ...defaults, limit: 1_000_000_000, testLimit: 1_000_000_000 }
+    const error = await source.describe(limits, bytes).catch((thrown: unknown) => thrown)
+    expect(error).toBeInstanceOf(InvalidDefinition)
+    expect((error as InvalidDefinition).faults.map((fault) => fault.pointer)).toEqual(['/limit', '/testLimit'])
+    if (!present(name)) return
+    const [all, some] = [await open(), await source.open({ ...defaults, limit: 5, testLimit: 3 }, bytes)]
+    expect([some.train.size, some.test.size]).toEqual([5, 3])
+    expect((await some.train.read([4])).data).toEqual((await all.train.read([4])).data)
+    await expect(some.train.read([5])).rejects.toThrow(/0 to 4/)
+  })
+
+  it('keeps its promises about size, shape, labels and order', async () => {
+    if (!present(name)) return
+    const corpus = await open()
+    const description = await source.describe(defaults, bytes)
+    for (const split of ['train', 'test'] as const) {
+      const dataset = corpus[split]
+      expect(dataset.split).toBe(split)
+      expect(dataset.name).toBe(name)
+      expect(dataset.size).toBe(description.size[split])
+      expect(dataset.imageShape).toEqual(description.imageShape)
+      expect(dataset.classes).toBe(description.classes)
+      const wanted = [0, dataset.size - 1, 7, 3, 7]
+      const image = dataset.imageShape.reduce((product, side) => product * side, 1)
+      const read = await dataset.read(wanted)
+      expect(read.shape).toEqual(dataset.imageShape)
+      expect(read.data).toHaveLength(wanted.length * image)
+      expect(read.labels).toHaveLength(wanted.length)
+      for (const label of read.labels ?? []) {
+        expect(label).toBeGreaterThanOrEqual(0)
+        expect(label).toBeLessThan(dataset.classes)
+      }
+      for (const [place, index] of wanted.entries()) {
+        const alone = await dataset.read(Int32Array.of(index))
+        expect(alone.data).toEqual(read.data.slice(place * image, (place + 1) * image))
+        expect(alone.labels?.[0]).toBe(read.labels?.[place])
+      }
+      expect(checksum(read.data.slice(0, image))).not.toBe(checksum(read.data.slice(image, 2 * image)))
+      for (const index of [-1, dataset.size, 0.5, Number.NaN])
+        await expect(dataset.read([index])).rejects.toThrow(RangeError)
+    }
+  })
+})

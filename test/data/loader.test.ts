@@ -1,0 +1,122 @@
+import { describe, expect, it } from 'vitest'
+import type { Dataset } from '../../src/data/dataset.ts'
+import { openLoader, type RawBatch } from '../../src/data/loader.ts'
+import { inTurn, shuffled } from '../../src/data/order.ts'
+import { shapes } from '../../src/data/shapes.ts'
+import { memoryBytes } from '../../src/experiments/memory-context.ts'
+
+const wanted = {
+  images: 50,
+  testImages: 4,
+  classes: 8,
+  height: 8,
+  width: 8,
+  channels: 1 as const,
+  clutter: 0,
+  noise: 0,
+  seed: 0,
+}
+const open = async () => (await shapes.open(wanted, memoryBytes())).train
+const view = { shift: 2, flip: 0.5, gamma: 1, light: 0.5, gain: 0.4 }
+
+async function take(count: number, options: Omit<Parameters<typeof openLoader>[0], 'dataset'>, dataset?: Dataset) {
+  const batches: RawBatch[] = []
+  for await (const batch of openLoader({ dataset: dataset ?? (await open()), ...options })) {
+    batches.push(structuredClone(batch))
+    if (batches.length === count) break
+  }
+  return batches
+}
+
+describe('the loader', () => {
+  it('visits every image once an epoch in full batches, in an order of its own each epoch', async () => {
+    const batches = await take(8, { batchSize: 12, seed: 3 })
+    expect(batches.map(({ step, epoch }) => [step, epoch])).toEqual(
+      [0, 1, 2, 3, 4, 5, 6, 7].map((step) => [step, Math.floor(step / 4)]),
+    )
+    const epochs = [batches.slice(0, 4), batches.slice(4)].map((epoch) => epoch.flatMap((batch) => [...batch.indices]))
+    for (const epoch of epochs) expect(new Set(epoch).size).toBe(48)
+    expect(epochs[0]).not.toEqual(epochs[1])
+    expect(batches[0]!.shape).toEqual([12, 8, 8, 1])
+    expect([...batches[0]!.labels!]).toEqual([...batches[0]!.indices].map((index) => index % 8))
+  })
+
+  it('goes on at any step with the very batches of a loader that has run there', async () => {
+    const options = { views: [view, view], batchSize: 12, seed: 3 }
+    const straight = await take(11, options)
+    for (const firstStep of [1, 4, 7]) {
+      const resumed = await take(11 - firstStep, { ...options, firstStep })
+      expect(resumed).toEqual(straight.slice(firstStep))
+    }
+  })
+
+  it('draws another view at every step, for every view and by another seed', async () => {
+    const order = inTurn(12)
+    const options = { views: [view, view], batchSize: 12, seed: 3, order }
+    const [first, second] = await take(2, options, { ...(await open()), size: 12 })
+    const [other] = await take(1, { ...options, seed: 4 }, { ...(await open()), size: 12 })
+    expect(first!.indices).toEqual(second!.indices)
+    const drawn = [...first!.views, ...second!.views, ...other!.views].map(String)
+    expect(new Set(drawn).size).toBe(6)
+  })
+
+  it('gives the images as they are where no view is asked for', async () => {
+    const dataset = await open()
+    const [batch] = await take(1, { batchSize: 5, seed: 3, order: inTurn(50) }, dataset)
+    const { data } = await dataset.read([0, 1, 2, 3, 4])
+    expect(batch!.views).toHaveLength(1)
+    expect(batch!.views[0]).toEqual(Float32Array.from(data, (byte) => byte / 255))
+  })
+
+  it('prepares one batch ahead within an epoch, and asks for an order only when its epoch begins', async () => {
+    const dataset = await open()
+    const asked: string[] = []
+    const watched: Dataset = {
+      ...dataset,
+      read: (indices) => {
+        asked.push(`read ${indices[0]}`)
+        return dataset.read(indices)
+      },
+    }
+    const order = (epoch: number) => {
+      asked.push(`order ${epoch}`)
+      return inTurn(50)(epoch)
+    }
+    const loader = openLoader({ dataset: watched, batchSize: 25, seed: 0, order })
+    await loader.next()
+    expect(asked).toEqual(['order 0', 'read 0', 'read 25'])
+    await loader.next()
+    expect(asked).toEqual(['order 0', 'read 0', 'read 25'])
+    await loader.next()
+    expect(asked.slice(3)).toEqual(['order 1', 'read 0', 'read 25'])
+  })
+
+  it('passes on what goes wrong with a read, at the batch it belongs to', async () => {
+    const dataset = await open()
+    let reads = 0
+    const failing: Dataset = {
+      ...dataset,
+      read: async (indices) => {
+        if (++reads === 2) throw new Error('the disk is gone')
+        return dataset.read(indices)
+      },
+    }
+    const loader = openLoader({ dataset: failing, batchSize: 10, seed: 0 })
+    await expect(loader.next()).resolves.toMatchObject({ done: false })
+    await expect(loader.next()).rejects.toThrow('the disk is gone')
+  })
+
+  it('refuses a batch larger than the dataset', async () => {
+    await expect(take(1, { batchSize: 51, seed: 0 })).rejects.toThrow(/51 does not fit into 50/)
+  })
+})
+
+describe('an order', () => {
+  it('is a permutation that depends on seed and epoch alone', () => {
+    const sorted = (order: ArrayLike<number>) => Array.from(order).sort((a, b) => a - b)
+    expect(sorted(shuffled(20, 1)(0))).toEqual(Array.from(inTurn(20)(5)))
+    expect(shuffled(20, 1)(4)).toEqual(shuffled(20, 1)(4))
+    expect(shuffled(20, 1)(4)).not.toEqual(shuffled(20, 1)(5))
+    expect(shuffled(20, 1)(4)).not.toEqual(shuffled(20, 2)(4))
+  })
+})
