@@ -18,6 +18,7 @@ const away = new Set([
 
 /** Whether waiting may help: the connection broke, or the server is starting, stopping or full of connections. */
 export function isPostgresAway(error: unknown): boolean {
+  if (error instanceof Unavailable) return isPostgresAway(error.cause)
   const { code, message = '' } = (error ?? {}) as { code?: string; message?: string }
   if (code !== undefined && away.has(code)) return true
   return /Connection terminated|timeout exceeded when trying to connect|Client has encountered/.test(message)

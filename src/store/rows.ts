@@ -1,0 +1,172 @@
+import type { Attempt, Failure, Progress, RunState } from '../experiments/run.ts'
+
+/** What was asked, as it is kept. */
+export interface Experiment {
+  id: string
+  name: string
+  tags: string[]
+  notes: string
+  priority: number
+  method: string | null
+  dataset: string | null
+  definition: unknown
+  plan: unknown
+  createdAt: Date
+}
+
+/** A run as it is kept. */
+export interface Run {
+  id: string
+  experimentId: string
+  name: string
+  state: RunState
+  priority: number
+  method: string | null
+  dataset: string | null
+  definition: unknown
+  progress: Progress | null
+  failure: Failure | null
+  /** The current fencing epoch, 0 before the first attempt. */
+  attempt: number
+  /** Grows with every change a reader may want to see; the `seq` of notifications. */
+  version: number
+  cancelRequested: boolean
+  createdAt: Date
+  queuedAt: Date
+  startedAt: Date | null
+  finishedAt: Date | null
+}
+
+/** Names the attempt on whose behalf something is written; a later attempt makes it void. */
+export interface Fence {
+  runId: string
+  attempt: number
+}
+
+export type { Attempt }
+
+/** A stored checkpoint; `key` is its place in the object store, `size` in bytes. */
+export interface CheckpointRow {
+  id: string
+  runId: string
+  attempt: number
+  step: number
+  final: boolean
+  key: string
+  size: number
+  sha256: string
+  createdAt: Date
+}
+
+/** A stored file of a run. */
+export interface Artifact {
+  id: string
+  runId: string
+  attempt: number
+  name: string
+  /** Media type. */
+  type: string
+  key: string
+  size: number
+  sha256: string
+  createdAt: Date
+}
+
+/** A set of embeddings; `files` maps a role (safetensors, npy, ids, labels) to the id of an artifact. */
+export interface EmbeddingSet {
+  id: string
+  runId: string
+  name: string
+  rows: number
+  dimension: number
+  dtype: string
+  split: string
+  tap: string
+  dataset: string
+  files: Record<string, string>
+  createdAt: Date
+}
+
+/** What one evaluation found; `pictures` name artifacts. */
+export interface Finding {
+  runId: string
+  index: number
+  evaluation: string
+  scores: Record<string, number>
+  tables: { name: string; columns: string[]; rows: (string | number | null)[][] }[]
+  pictures: { name: string; type: string; artifactId: string }[]
+  createdAt: Date
+}
+
+export interface LogLine {
+  runId: string
+  attempt: number
+  number: number
+  time: Date
+  level: 'info' | 'warn' | 'error'
+  text: string
+}
+
+/** CPU in cores busy, memory resident in bytes. */
+export interface Sample {
+  runId: string
+  attempt: number
+  time: Date
+  cpu: number
+  rss: number
+}
+
+/** Something that happened; `id` grows and is the cursor of the list. */
+export interface Event {
+  id: string
+  time: Date
+  kind: string
+  experimentId: string | null
+  runId: string | null
+  data: unknown
+}
+
+export interface Worker {
+  id: string
+  host: string
+  pid: number
+  version: string
+  engine: string
+  cores: number
+  memoryBytes: number
+  concurrency: number
+  runIds: string[]
+  startedAt: Date
+  heartbeatAt: Date
+  stoppedAt: Date | null
+}
+
+/** The columns of a run under their names here. */
+export const runColumns = `id, experiment_id AS "experimentId", name, state, priority, method, dataset, definition,
+  progress, failure, attempt, version, cancel_requested AS "cancelRequested", created_at AS "createdAt",
+  queued_at AS "queuedAt", started_at AS "startedAt", finished_at AS "finishedAt"`
+
+const words: Record<string, number> = { NaN: Number.NaN, Infinity: Infinity, '-Infinity': -Infinity }
+
+/** JSON has no word for NaN and the infinities: they are kept as the strings of those names. */
+export function encodeNumbers(values: Record<string, number>): Record<string, number | string> {
+  return Object.fromEntries(
+    Object.entries(values).map(([name, value]) => [name, Number.isFinite(value) ? value : String(value)]),
+  )
+}
+
+export function decodeNumbers(values: Record<string, number | string>): Record<string, number> {
+  return Object.fromEntries(
+    Object.entries(values).map(([name, value]) => [
+      name,
+      typeof value === 'number' ? value : (words[value] ?? Number.NaN),
+    ]),
+  )
+}
+
+/** Rows by their run, every asked run present, in the order in which they came. */
+export function byRun<T extends { runId: string }>(runIds: readonly string[], rows: readonly T[]): Map<string, T[]> {
+  const lists = new Map<string, T[]>(runIds.map((id) => [id, []]))
+  for (const row of rows) lists.get(row.runId)?.push(row)
+  return lists
+}

@@ -1,0 +1,81 @@
+import type { Database } from './database.ts'
+import { type Run, runColumns, type Worker } from './rows.ts'
+
+/** Who performs runs, and which runs nobody performs any more. */
+export interface WorkerBook {
+  workerStarted(
+    worker: Pick<Worker, 'id' | 'host' | 'pid' | 'version' | 'engine' | 'cores' | 'memoryBytes' | 'concurrency'>,
+  ): Promise<void>
+  /** Says that the worker lives and performs these runs; false where its row is gone: it starts anew. */
+  heartbeat(id: string, runIds: readonly string[]): Promise<boolean>
+  workerStopped(id: string): Promise<void>
+  /** Those that have not stopped, and those that stopped within a day; the newest first. */
+  workers(): Promise<Worker[]>
+  /**
+   * Running runs that nobody performs: their worker has stopped, has been silent for `staleSeconds`, or lives and has
+   * not named them for that long.
+   */
+  abandoned(staleSeconds: number): Promise<Run[]>
+  /** Runs that have been queued for longer, the oldest first. */
+  waiting(olderThanSeconds: number): Promise<Run[]>
+  /** Attempts lost one after the other at the end, without a checkpoint newer than the one they started from. */
+  losses(runId: string): Promise<number>
+}
+
+const prefixed = runColumns.replace(/(^|,\s*)(\w+)/g, '$1run.$2')
+
+const abandonedRuns = `SELECT ${prefixed} FROM runs run
+  LEFT JOIN attempts a ON a.run_id = run.id AND a.number = run.attempt
+  LEFT JOIN workers w ON w.id = a.worker_id
+  WHERE run.state = 'running' AND (
+    w.stopped_at IS NOT NULL
+    OR w.heartbeat_at < now() - make_interval(secs => $1)
+    OR (a.started_at < now() - make_interval(secs => $1) AND (w.id IS NULL OR run.id <> ALL (w.run_ids)))
+  ) ORDER BY run.created_at, run.id`
+
+const lossesOfRun = `SELECT count(*)::int AS losses FROM attempts WHERE run_id = $1 AND outcome = 'lost' AND number >
+  greatest((SELECT max(attempt) FROM checkpoints WHERE run_id = $1),
+    (SELECT max(number) FROM attempts WHERE run_id = $1 AND outcome <> 'lost'), 0)`
+
+export function keepWorkers({ prisma, pool }: Database): WorkerBook {
+  return {
+    async workerStarted(worker) {
+      const now = { startedAt: new Date(), heartbeatAt: new Date(), stoppedAt: null, runIds: [] }
+      const row = { ...worker, memoryBytes: BigInt(Math.round(worker.memoryBytes)) }
+      const { id } = worker
+      await prisma.worker.upsert({ where: { id }, create: row, update: { ...row, ...now } })
+    },
+    async heartbeat(id, runIds) {
+      const { rowCount } = await pool.query(
+        'UPDATE workers SET heartbeat_at = now(), run_ids = $2, stopped_at = NULL WHERE id = $1',
+        [id, runIds],
+      )
+      return rowCount === 1
+    },
+    async workerStopped(id) {
+      await pool.query("UPDATE workers SET stopped_at = now(), run_ids = '{}' WHERE id = $1", [id])
+    },
+    async workers() {
+      const since = new Date(Date.now() - 86_400_000)
+      const rows = await prisma.worker.findMany({
+        where: { OR: [{ stoppedAt: null, heartbeatAt: { gt: since } }, { stoppedAt: { gt: since } }] },
+        orderBy: [{ startedAt: 'desc' }, { id: 'desc' }],
+      })
+      return rows.map((row) => ({ ...row, memoryBytes: Number(row.memoryBytes) }))
+    },
+    async abandoned(staleSeconds) {
+      return (await pool.query<Run>(abandonedRuns, [staleSeconds])).rows
+    },
+    async waiting(olderThanSeconds) {
+      const { rows } = await pool.query<Run>(
+        `SELECT ${runColumns} FROM runs WHERE state = 'queued' AND queued_at <= now() - make_interval(secs => $1)
+         ORDER BY created_at, id`,
+        [olderThanSeconds],
+      )
+      return rows
+    },
+    async losses(runId) {
+      return (await pool.query<{ losses: number }>(lossesOfRun, [runId])).rows[0]!.losses
+    },
+  }
+}
