@@ -53,13 +53,14 @@ async function openStore(config: Config): Promise<Database> {
 
 /** Lets a cancel reach the child within a second: by notification, and by reading the runs after a reconnect. */
 function listenForCancels(url: string, supervisor: Supervisor, ledger: Ledger) {
-  return listen(url, [channels.control], {
-    onMessage(_, payload) {
+  const handlers = {
+    onMessage(_: string, payload: string) {
       const { runId, action } = JSON.parse(payload) as { runId: string; action: string }
       if (action === 'cancel') supervisor.stop(runId, 'cancelled')
     },
     onReconnect: () => void followRuns(supervisor, ledger).catch(() => {}),
-  })
+  }
+  return listen(url, [channels.control], handlers, 'gestalt-worker')
 }
 
 /** Stops what was cancelled, or taken over by another attempt, while no notification came. */
@@ -85,20 +86,18 @@ export async function startWorker(config: Config): Promise<RunningWorker> {
   const ledger = openLedger(database)
   const id = newId()
   const self = {
-    ...{ id, host: hostname(), pid: process.pid, version: readVersion(), concurrency },
+    ...{ id, host: hostname(), pid: process.pid, version: readVersion(), engine: config.engine as string, concurrency },
     ...{ cores: availableParallelism(), memoryBytes: totalmem() },
   }
-  await ledger.workerStarted({ ...self, engine: config.engine })
+  await ledger.workerStarted(self)
 
   const supervisor = startSupervisor({ workerId: id, ledger, queue, config, environment, log })
   const listener = await listenForCancels(databaseUrl, supervisor, ledger)
   const heartbeat = repeat(
     heartbeatSeconds,
     async () => {
-      await ledger.heartbeat(
-        id,
-        supervisor.running().map(({ runId }) => runId),
-      )
+      const runIds = supervisor.running().map(({ runId }) => runId)
+      if (!(await ledger.heartbeat(id, runIds))) await ledger.workerStarted(self)
       await followRuns(supervisor, ledger)
     },
     (error) => log.warn(`heartbeat: ${(error as Error).message}`),
@@ -109,7 +108,9 @@ export async function startWorker(config: Config): Promise<RunningWorker> {
   process.send?.({ type: 'ready', id })
 
   const probing = probeEngine(config.engine, environment, log).then(async (engine) => {
-    if (engine) await ledger.workerStarted({ ...self, engine: engine.name })
+    if (!engine) return
+    self.engine = engine.name
+    await ledger.workerStarted(self)
   })
   probing.catch((error) => log.warn(`the engine could not be probed: ${(error as Error).message}`))
 

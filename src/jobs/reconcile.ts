@@ -24,11 +24,7 @@ const waitingSeconds = 2
 
 async function mendQueue({ ledger, queue, log }: ReconcilerOptions): Promise<void> {
   const waiting = await ledger.waiting(waitingSeconds)
-  const cancelled = waiting.filter((run) => run.cancelRequested)
-  for (const run of cancelled) await ledger.requestCancel(run.id)
-  const places = waiting
-    .filter((run) => !run.cancelRequested)
-    .map((run) => ({ runId: run.id, attempt: run.attempt, priority: run.priority }))
+  const places = waiting.map((run) => ({ runId: run.id, attempt: run.attempt, priority: run.priority }))
   for (const place of await queue.missing(places)) {
     log.warn(`run ${place.runId} waits and the queue does not hold it: enqueued again`)
     await queue.enqueue(place)
@@ -37,11 +33,8 @@ async function mendQueue({ ledger, queue, log }: ReconcilerOptions): Promise<voi
 
 async function takeBack(run: Run, { ledger, queue, log }: ReconcilerOptions): Promise<void> {
   const fence = { runId: run.id, attempt: run.attempt }
-  if (run.cancelRequested) {
-    if (await ledger.end(fence, { state: 'cancelled' })) log.warn(`run ${run.id} lost its worker: cancelled, as asked`)
-    return
-  }
   if (!(await ledger.end(fence, { state: 'queued', outcome: 'lost' }))) return
+  if (run.cancelRequested) return log.warn(`run ${run.id} lost its worker: cancelled, as asked`)
   log.warn(`run ${run.id} lost its worker in attempt ${run.attempt}: enqueued again`)
   await queue.enqueue({ ...fence, priority: run.priority })
 }

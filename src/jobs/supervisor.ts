@@ -95,7 +95,6 @@ export function startSupervisor(options: SupervisorOptions): Supervisor {
   }
 
   async function performHere(run: Run, place: Live): Promise<void> {
-    if (run.cancelRequested) place.reason ??= 'cancelled'
     if (place.reason) return settle(run, place, stopped[place.reason])
     const losses = await written(() => ledger.losses(run.id))
     if (losses >= mostLosses) return settle(run, place, failed(vanishedFailure(losses)))
