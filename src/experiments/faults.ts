@@ -69,7 +69,7 @@ function wrongValue(error: ErrorObject): Fault {
   if (error.keyword === 'uniqueItems')
     return {
       pointer: error.instancePath,
-      detail: `has the same item twice, at places ${error.params.j} and ${error.params.i}; each may stand once`,
+      detail: `has the same item twice, at places ${error.params.i} and ${error.params.j}; each may stand once`,
     }
   const hint = error.keyword === 'pattern' && schema.description ? ` (${schema.description})` : ''
   return {
@@ -92,7 +92,11 @@ export function toFaults(errors: readonly ErrorObject[]): Fault[] {
   for (const error of errors) {
     if (unions.some((union) => error.schemaPath.startsWith(union))) continue
     const fault = toFault(error)
-    if (fault) found.set(`${fault.pointer}\n${fault.detail}`, fault)
+    if (!fault) continue
+    // A text can be too short and miss its pattern: what would have been right is told once.
+    const reason = error.keyword === 'uniqueItems' ? 'twice' : 'value'
+    const place = `${reason} ${fault.pointer}`
+    if (!found.has(place)) found.set(place, fault)
   }
   const faults = [...found.values()].sort((a, b) => (a.pointer < b.pointer ? -1 : a.pointer > b.pointer ? 1 : 0))
   if (faults.length <= mostFaults) return faults
