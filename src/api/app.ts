@@ -1,0 +1,81 @@
+import Fastify, { type FastifyInstance } from 'fastify'
+import { guard } from './auth.ts'
+import { openChanges } from './changes.ts'
+import { sendProblem } from './failures.ts'
+import type { GraphQLParts } from './graphql/context.ts'
+import { serveGraphQL } from './graphql/http.ts'
+import { openLoaders } from './graphql/loaders.ts'
+import { resolvers } from './graphql/resolvers.ts'
+import { bindSchema } from './graphql/schema.ts'
+import { serveSockets } from './graphql/websocket.ts'
+import { secureHeaders } from './headers.ts'
+import { refuseUnknownRoutes } from './methods-allowed.ts'
+import { describeRoutes, serveDocumentation } from './openapi.ts'
+import type { Parts } from './parts.ts'
+import { serveArtifacts } from './routes/artifacts.ts'
+import { serveExperiments } from './routes/experiments.ts'
+import { serveHealth } from './routes/health.ts'
+import { serveLog } from './routes/log.ts'
+import { serveMetrics } from './routes/metrics.ts'
+import { serveObjects } from './routes/objects.ts'
+import { servePlayground } from './routes/playground.ts'
+import { serveRuns } from './routes/runs.ts'
+import { serveUnits } from './routes/units.ts'
+import { setValidators } from './validators.ts'
+
+/** Secrets that a request may carry are kept out of the log. */
+const redact = ['req.headers.authorization', 'req.headers.cookie']
+
+function buildFastify({ config }: Parts): FastifyInstance {
+  const app = Fastify({
+    bodyLimit: config.bodyLimit,
+    logger: { level: config.logLevel, redact },
+    // A line for each request is for those who look closely.
+    disableRequestLogging: !['trace', 'debug'].includes(config.logLevel),
+    requestIdHeader: false,
+    genReqId: () => crypto.randomUUID(),
+    forceCloseConnections: 'idle',
+    routerOptions: { ignoreTrailingSlash: true },
+    // A slow sender of headers or bodies does not hold a connection for ever. Milliseconds.
+    requestTimeout: 60_000,
+  })
+  // Bodies are JSON; a text body would be a string that no route wants.
+  app.removeContentTypeParser('text/plain')
+  return app
+}
+
+async function serveQueries(app: FastifyInstance, parts: Parts): Promise<void> {
+  const changes = await openChanges(parts.database.url)
+  app.addHook('onClose', () => changes.close())
+  const graphql: GraphQLParts = { ...parts, changes, loaders: openLoaders(parts), log: app.log }
+  const schema = bindSchema(resolvers)
+  serveGraphQL(app, schema, graphql)
+  serveSockets(app, schema, graphql)
+}
+
+/**
+ * The API over what it is given: REST, GraphQL, documentation and playground. It listens on nothing yet, so tests can
+ * `inject`; closing it closes what it opened, and nothing of `parts`.
+ */
+export async function createApp(parts: Parts): Promise<FastifyInstance> {
+  const app = buildFastify(parts)
+  app.setErrorHandler(sendProblem)
+  setValidators(app)
+  guard(app, parts.config)
+  secureHeaders(app)
+  refuseUnknownRoutes(app)
+  await describeRoutes(app, parts.config, parts.version)
+  serveHealth(app, parts)
+  serveExperiments(app, parts)
+  serveRuns(app, parts)
+  serveMetrics(app, parts)
+  serveLog(app, parts)
+  serveArtifacts(app, parts)
+  serveUnits(app)
+  serveObjects(app, parts)
+  servePlayground(app)
+  await serveDocumentation(app)
+  await serveQueries(app, parts)
+  await app.ready()
+  return app
+}

@@ -1,0 +1,30 @@
+import { readCurves } from '../../store/metrics.ts'
+import type { Parts } from '../parts.ts'
+import { batch } from './batch.ts'
+
+/** Which part of which curves. */
+export interface CurveOptions {
+  names?: readonly string[]
+  from?: number
+  to?: number
+  maxPoints: number
+}
+
+/** One statement a field, for however many runs it is asked of. */
+export function openLoaders({ ledger, database }: Parts) {
+  return {
+    experiment: batch((ids: string[], _: undefined) => ledger.experiments(ids)),
+    run: batch((ids: string[], _: undefined) => ledger.runs(ids)),
+    runsOfExperiment: batch((ids: string[], _: undefined) => ledger.runsOfExperiments(ids)),
+    attempts: batch((ids: string[], _: undefined) => ledger.attempts(ids)),
+    checkpoints: batch((ids: string[], _: undefined) => ledger.checkpoints(ids)),
+    artifacts: batch((ids: string[], _: undefined) => ledger.artifacts(ids)),
+    findings: batch((ids: string[], _: undefined) => ledger.findings(ids)),
+    embeddings: batch((ids: string[], _: undefined) => ledger.embeddings(ids)),
+    log: batch((ids: string[], last: number) => ledger.log(ids, last)),
+    samples: batch((ids: string[], last: number) => ledger.samples(ids, last)),
+    curves: batch((ids: string[], options: CurveOptions) => readCurves(database.pool, ids, options)),
+  }
+}
+
+export type Loaders = ReturnType<typeof openLoaders>

@@ -1,0 +1,30 @@
+import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
+import type { Config } from '../config.ts'
+import type { ByteSource } from '../data/dataset.ts'
+import type { Queue } from '../jobs/queue.ts'
+import type { Database } from '../store/database.ts'
+import type { Ledger } from '../store/ledger.ts'
+import type { ObjectStore } from '../store/objects.ts'
+
+/** What the API is built from; its front door opens them and closes them again. */
+export interface Parts {
+  config: Config
+  database: Database
+  ledger: Ledger
+  objects: ObjectStore
+  queue: Queue
+  bytes: ByteSource
+  /** Of this software, as its package says it. */
+  version: string
+}
+
+/** An app as routes see it: its log may be Fastify's own or none. */
+export type App = FastifyInstance
+export type Log = FastifyBaseLogger
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** Served without a token: probes, documentation, signed links. */
+    open?: boolean
+  }
+}

@@ -1,0 +1,39 @@
+import type { FastifyInstance } from 'fastify'
+import { Type } from 'typebox'
+import { Unavailable } from '../../errors.ts'
+import type { Parts } from '../parts.ts'
+
+const patience = 3000
+
+/** Rejects where a service neither answers nor refuses. */
+async function within<T>(what: string, work: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(
+      () => reject(new Unavailable(`${what} gave no answer within ${patience / 1000} s`, 'see that it runs')),
+      patience,
+    )
+  })
+  try {
+    return await Promise.race([work, late])
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+/** Probes: alive is this process, ready is what it needs as well. Both are open. */
+export function serveHealth(app: FastifyInstance, { database, objects, version }: Parts): void {
+  const config = { open: true }
+  const answer = Type.Object({ status: Type.Literal('ok'), version: Type.String() })
+  const schema = { tags: ['health'], security: [], response: { 200: answer } }
+  app.get('/livez', { config, schema: { ...schema, summary: 'Whether this process runs' } }, () => ({
+    status: 'ok',
+    version,
+  }))
+  const summary = 'Whether Postgres and the object store answer'
+  app.get('/readyz', { config, schema: { ...schema, summary } }, async () => {
+    await within('Postgres', database.pool.query('SELECT 1'))
+    await within('the object store', objects.check())
+    return { status: 'ok', version }
+  })
+}

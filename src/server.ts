@@ -1,0 +1,104 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { FastifyInstance } from 'fastify'
+import { createApp } from './api/app.ts'
+import type { Parts } from './api/parts.ts'
+import { type Config, installation } from './config.ts'
+import { Conflict, Misconfigured } from './errors.ts'
+import { openQueue } from './jobs/queue.ts'
+import { startReconciler } from './jobs/reconcile.ts'
+import { awaitDatabase } from './store/database.ts'
+import { datasetBytes } from './store/dataset-bytes.ts'
+import { openLedger } from './store/ledger.ts'
+import { pendingMigrations } from './store/migrate.ts'
+import { openObjects } from './store/open-objects.ts'
+
+/** An API process at work. */
+export interface RunningServer {
+  url: string
+  /** Finishes the requests at work, closes sockets and connections. */
+  stop(): Promise<void>
+}
+
+/** Together with the one that listens at most 20: what an API process may take of the database. */
+const connections = { database: 12, queue: 5 }
+/** For a Postgres that is starting beside us. */
+const patienceSeconds = 5
+
+type Closing = () => Promise<unknown>
+
+function readVersion(): string {
+  return (JSON.parse(readFileSync(join(installation, 'package.json'), 'utf8')) as { version: string }).version
+}
+
+/** Opens one part after the other; `closings` knows how to close what is open, whatever happens. */
+async function openParts(config: Config, closings: Closing[]): Promise<Parts> {
+  if (!config.databaseUrl)
+    throw new Misconfigured('DATABASE_URL is not set', "name the database, or use 'gestalt up', which brings its own")
+  const { databaseUrl, redisUrl } = config
+  const pool = { url: databaseUrl, max: connections.database, name: 'gestalt-api' }
+  const database = await awaitDatabase(pool, patienceSeconds)
+  closings.push(() => database.close())
+  const pending = await pendingMigrations(databaseUrl)
+  if (pending.length > 0)
+    throw new Misconfigured(`the database lacks the migrations ${pending.join(', ')}`, "run 'gestalt migrate'")
+  const objects = openObjects(config)
+  await objects.check()
+  const queue = await openQueue({ redisUrl, databaseUrl, connections: connections.queue })
+  closings.push(() => queue.close())
+  const bytes = datasetBytes(objects, config.datasetFolders)
+  return { config, database, ledger: openLedger(database), objects, queue, bytes, version: readVersion() }
+}
+
+async function listen(app: FastifyInstance, { host, port }: Config): Promise<number> {
+  try {
+    await app.listen({ host, port })
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'EADDRINUSE')
+      throw new Conflict(
+        `port ${port} at ${host} is in use`,
+        'stop what uses it, or set GESTALT_PORT to another (0: any that is free)',
+        { cause: error },
+      )
+    if (code === 'EACCES' || code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND')
+      throw new Misconfigured(
+        `port ${port} at '${host}' cannot be opened (${code})`,
+        'correct GESTALT_HOST and GESTALT_PORT; ports below 1024 are for root',
+        { cause: error },
+      )
+    throw error
+  }
+  return app.addresses()[0]!.port
+}
+
+/**
+ * Serves the API in this process. Throws where it cannot: Unavailable (Postgres is away), Misconfigured (the database
+ * is not migrated), Conflict (the port is in use); what had been opened is closed again.
+ */
+export async function startServer(asked: Config): Promise<RunningServer> {
+  // Links name the port, which is only known once it is open where any would do.
+  const config = { ...asked }
+  const closings: Closing[] = []
+  const close = async () => {
+    while (closings.length > 0) await closings.pop()!()
+  }
+  try {
+    const parts = await openParts(config, closings)
+    const app = await createApp(parts)
+    closings.push(() => app.close())
+    const { ledger, queue, database } = parts
+    const reconciler = startReconciler({ ledger, queue, database, log: app.log })
+    closings.push(() => reconciler.close())
+    const port = await listen(app, config)
+    if (config.port === 0) config.publicUrl = config.publicUrl.replace(/:0$/, `:${port}`)
+    const url = config.publicUrl
+    app.log.info(`serving at ${url}`)
+    process.send?.({ type: 'ready', url })
+    let stopping: Promise<void> | undefined
+    return { url, stop: () => (stopping ??= close()) }
+  } catch (error) {
+    await close()
+    throw error
+  }
+}
