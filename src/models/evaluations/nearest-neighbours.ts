@@ -15,7 +15,7 @@ const parameters = Type.Object(
       uniqueItems: true,
       default: [1, 5, 10, 20, 200],
       description:
-        'Numbers of neighbours to measure with. The accuracy is that of 200, or of the largest where 200 is not among them; k is cut to the number of training images.',
+        'Numbers of neighbours to measure with. The accuracy is that of 200, or of the largest where 200 is not among them; none above the number of training images.',
     }),
     temperature: Type.Number({
       exclusiveMinimum: 0,
@@ -108,6 +108,13 @@ export const nearestNeighbours = defineEvaluation({
   paper: 'Wu, Xiong, Yu and Lin, CVPR 2018, section 3.4',
   parameters,
   requires: ['labels'],
+  check({ k }, { size }) {
+    const large = k.map((each, i) => ({ each, i })).filter(({ each }) => each > size)
+    return large.map(({ each, i }) => ({
+      pointer: `/k/${i}`,
+      detail: `is ${each}; there are ${size} training images, so it should be at most ${size}`,
+    }))
+  },
   async measure({ learner, untrained, corpus }, { k, temperature }, _dice, watch) {
     const ks = [...k].sort((a, b) => a - b)
     const counted = ks.includes(agreedK) ? ks.indexOf(agreedK) : ks.length - 1

@@ -1,0 +1,86 @@
+import { describe, expect, it } from 'vitest'
+import { InvalidDefinition } from '../../src/errors.ts'
+import { parseDefinition } from '../../src/experiments/definition.ts'
+import { memoryBytes } from '../../src/experiments/memory-context.ts'
+import { planExperiment } from '../../src/experiments/plan.ts'
+import { tf } from '../../src/tf.ts'
+import { folderBytes, shipped } from '../folder-bytes.ts'
+
+const bytes = folderBytes(shipped)
+
+const example = {
+  version: 1,
+  name: 'plan',
+  dataset: { name: 'fashion-mnist-12k', limit: 9000 },
+  net: { name: 'small', widths: [16, 32, 64] },
+  method: { name: 'npid', dimension: 128 },
+  training: { epochs: 8, batchSize: 128, optimizer: { name: 'sgd' } },
+  evaluations: [{ name: 'nearest-neighbours', k: [1, 5] }],
+}
+
+async function faultsOf(changes: object, source = bytes) {
+  const definition = parseDefinition({ ...example, ...changes })
+  const error = await planExperiment(definition, source).catch((thrown: unknown) => thrown)
+  expect(error).toBeInstanceOf(InvalidDefinition)
+  return (error as InvalidDefinition).faults
+}
+
+describe('a plan', () => {
+  it('counts what the small net does to a grey image of 28 x 28 as one does by hand', async () => {
+    const before = tf.memory().numTensors
+    const plan = await planExperiment(parseDefinition(example), bytes)
+    expect(tf.memory().numTensors).toBe(before)
+    // conv 3x3 over 28 x 28 from 1 to 16, over 14 x 14 from 16 to 32, over 7 x 7 from 32 to 64: 1.92 million.
+    const convolutions = 784 * 9 * 16 + 196 * 9 * 16 * 32 + 49 * 9 * 32 * 64
+    expect(convolutions / 1e6).toBeCloseTo(1.92, 2)
+    // 64 maps of 3 x 3 into 128 numbers.
+    expect(plan.multiplyAddsPerImage).toBe(convolutions + 576 * 128)
+    const norms = 2 * (16 + 32 + 64)
+    const weights = 9 * (16 + 16 * 32 + 32 * 64) + norms + 576 * 128 + 128
+    expect(plan.weights).toBe(weights)
+    expect(plan.images).toEqual({ train: 9000, test: 2000 })
+    expect([plan.stepsPerEpoch, plan.steps, plan.runs]).toEqual([70, 560, 1])
+    expect([plan.imageShape, plan.classes, plan.embeddingDimension]).toEqual([[28, 28, 1], 10, 128])
+    // Weights and their momentum, the bank with its Z, running means and variances.
+    expect(plan.checkpointBytes).toBe(4 * (2 * weights + 9000 * 128 + 2 + norms))
+    expect(plan.diskBytes).toBe(3 * plan.checkpointBytes + 11_000 * (2 * 128 * 4 + 16) + 560 * 480)
+    expect(plan.memoryBytes).toBeGreaterThan(11_000 * 784 * 5 + plan.checkpointBytes)
+    expect(plan.definition.training.optimizer).toMatchObject({ momentum: 0.9 })
+  })
+
+  it('of a corpus of a hundred million images is made at once', async () => {
+    const dataset = { name: 'shapes', images: 100_000_000, height: 224, width: 224, channels: 3 }
+    const plan = await planExperiment(parseDefinition({ ...example, dataset, evaluations: [] }), memoryBytes())
+    expect(plan.images.train).toBe(100_000_000)
+    expect(plan.memoryBytes).toBeGreaterThan(100_000_000 * 128 * 4)
+  })
+
+  it('of a missing dataset says how to get it', async () => {
+    const faults = await faultsOf({ dataset: { name: 'fashion-mnist' } })
+    expect(faults.map(({ pointer }) => pointer)).toEqual(['/dataset/name'])
+    expect(faults[0]!.detail).toMatch(/are not here: .*; add it: gestalt dataset add fashion-mnist --from DIR\|URL/)
+  })
+
+  it('refuses more images than there are', async () => {
+    const faults = await faultsOf({ dataset: { name: 'fashion-mnist-12k', limit: 10_001 } })
+    expect(faults).toEqual([{ pointer: '/dataset/limit', detail: 'is 10001; there are 10000 training images' }])
+  })
+
+  it('tells all impossible pairs at once', async () => {
+    const faults = await faultsOf({
+      dataset: { name: 'shapes', images: 64, height: 8, width: 8 },
+      net: { name: 'small', widths: [4, 4, 4, 4] },
+      method: { name: 'npid', head: 'parametric', negatives: 5 },
+      training: { batchSize: 65 },
+      evaluations: [{ name: 'nearest-neighbours', k: [1, 65] }],
+    })
+    expect(faults.map(({ pointer }) => pointer)).toEqual([
+      '/net/widths',
+      '/training/batchSize',
+      '/method/negatives',
+      '/evaluations/0/k/1',
+    ])
+    expect(faults[1]!.detail).toMatch(/is 65; there are 64 training images/)
+    expect(faults[3]!.detail).toMatch(/is 65; there are 64 training images/)
+  })
+})
