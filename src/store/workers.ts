@@ -40,7 +40,7 @@ const lossesOfRun = `SELECT count(*)::int AS losses FROM attempts WHERE run_id =
 export function keepWorkers({ prisma, pool }: Database): WorkerBook {
   return {
     async workerStarted(worker) {
-      const now = { startedAt: new Date(), heartbeatAt: new Date(), stoppedAt: null, runIds: [] }
+      const now = { heartbeatAt: new Date(), stoppedAt: null }
       const row = { ...worker, memoryBytes: BigInt(Math.round(worker.memoryBytes)) }
       const { id } = worker
       await prisma.worker.upsert({ where: { id }, create: row, update: { ...row, ...now } })

@@ -1,0 +1,64 @@
+import { open, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { ByteSource } from '../data/dataset.ts'
+import { Damaged, NotFound } from '../errors.ts'
+import { isKey, type ObjectStore, readAll } from './objects.ts'
+
+async function sizeOf(file: string): Promise<number | undefined> {
+  try {
+    const found = await stat(file)
+    return found.isFile() ? found.size : undefined
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined
+    throw error
+  }
+}
+
+async function readFileRange(file: string, start: number, end: number): Promise<Uint8Array> {
+  const handle = await open(file, 'r')
+  try {
+    const bytes = Buffer.alloc(end - start)
+    let at = 0
+    while (at < bytes.length) {
+      const { bytesRead } = await handle.read(bytes, at, bytes.length - at, start + at)
+      if (bytesRead === 0) throw new Damaged(`${file} ends before byte ${end}`, 'put the whole file there again')
+      at += bytesRead
+    }
+    return bytes
+  } finally {
+    await handle.close()
+  }
+}
+
+/** Datasets from the object store (`datasets/<path>`) where they were added, else from the first folder that has them. */
+export function datasetBytes(objects: ObjectStore, folders: readonly string[]): ByteSource {
+  async function locate(path: string) {
+    if (!isKey(path)) return undefined
+    const key = `datasets/${path}`
+    const stored = await objects.stat(key)
+    if (stored) return { key, size: stored.size }
+    for (const folder of folders) {
+      const file = join(folder, path)
+      const size = await sizeOf(file)
+      if (size !== undefined) return { file, size }
+    }
+    return undefined
+  }
+  return {
+    async stat(path) {
+      const found = await locate(path)
+      return found && { size: found.size }
+    },
+    async read(path, range) {
+      const found = await locate(path)
+      if (!found)
+        throw new NotFound(
+          `there is no dataset file ${path}`,
+          `add it with 'gestalt dataset add', or put it below one of: ${folders.join(', ') || 'GESTALT_DATASETS'}`,
+        )
+      if (found.key !== undefined) return readAll(await objects.get(found.key, range))
+      return readFileRange(found.file, range?.start ?? 0, range?.end ?? found.size)
+    },
+  }
+}
