@@ -25,6 +25,8 @@ export interface Child {
 }
 
 const wordsKept = 20
+/** Lines of a stack trace, of JavaScript or of the engine below, and its frame: for the log, not for the failure. */
+const trace = /^\s*(at |\d+: 0x|-{3,}|node:internal|Node\.js v|\^+$|$)/
 const fromSource = import.meta.url.endsWith('.ts')
 const entry = fileURLToPath(new URL(fromSource ? './child.ts' : './child.js', import.meta.url))
 
@@ -38,7 +40,8 @@ function follow(child: ChildProcess, log: Logger, lastWords: string[]): void {
   createInterface({ input: child.stdout! }).on('line', (line) => log.info(line))
   createInterface({ input: child.stderr! }).on('line', (line) => {
     log.warn(line)
-    lastWords.push(line)
+    if (trace.test(line)) return
+    lastWords.push(line.trim())
     if (lastWords.length > wordsKept) lastWords.shift()
   })
 }

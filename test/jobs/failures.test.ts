@@ -1,0 +1,62 @@
+import { describe, expect, it } from 'vitest'
+import { Damaged, Diverged, InvalidDefinition, Unavailable } from '../../src/errors.ts'
+import { crashFailure, failureOf, retryDelay, vanishedFailure } from '../../src/jobs/failures.ts'
+
+describe('the translation of errors into failures', () => {
+  it('keeps code, message and cure of our own errors', () => {
+    const error = new Diverged('the loss of step 3 is NaN', 'lower the learning rate')
+    expect(failureOf(error)).toEqual({
+      failure: { code: 'diverged', message: 'the loss of step 3 is NaN', cure: 'lower the learning rate' },
+      again: false,
+    })
+  })
+
+  it('tries again only what may be there later', () => {
+    expect(failureOf(new Unavailable('the store does not answer', 'start it')).again).toBe(true)
+    expect(failureOf(new Damaged('the file is cut short', 'fetch it again')).again).toBe(false)
+    expect(failureOf(new InvalidDefinition([{ pointer: '/seed', detail: 'is no number' }])).again).toBe(false)
+    expect(failureOf(new TypeError('x is not a function')).again).toBe(false)
+  })
+
+  it('says when room or memory ran out', () => {
+    const full = Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' })
+    expect(failureOf(full).failure.code).toBe('no-room')
+    const memory = new RangeError('WebAssembly.Memory.grow(): Maximum memory size exceeded')
+    expect(failureOf(memory).failure).toMatchObject({ code: 'out-of-memory', cure: expect.stringContaining('batch') })
+  })
+
+  it('never shows a stack trace', () => {
+    const { failure } = failureOf(new TypeError('x is not a function'))
+    expect(failure).toMatchObject({ code: 'internal', message: 'x is not a function' })
+    expect(JSON.stringify(failure)).not.toContain('.ts:')
+  })
+})
+
+describe('the failure of a run whose processes were lost', () => {
+  const ending = { said: undefined, code: null, signal: 'SIGSEGV' as const, lastWords: ['first', 'last'] }
+
+  it('names the signal or the exit code, and the last words', () => {
+    expect(crashFailure(ending, 5)).toMatchObject({
+      code: 'crashed',
+      message: expect.stringMatching(/SIGSEGV.*5 times.*last/),
+    })
+    expect(crashFailure({ ...ending, signal: null, code: 13, lastWords: [] }, 5).message).toContain('exit code 13')
+  })
+
+  it('recognises a heap that is full, and suspects the system of a bare SIGKILL', () => {
+    const heap = { ...ending, signal: 'SIGABRT' as const, lastWords: ['FATAL ERROR: JavaScript heap out of memory'] }
+    expect(crashFailure(heap, 5).code).toBe('out-of-memory')
+    expect(crashFailure({ ...ending, signal: 'SIGKILL' }, 5).cure).toContain('memory')
+  })
+
+  it('speaks of the worker where that vanished', () => {
+    expect(vanishedFailure(5)).toMatchObject({ code: 'crashed', message: expect.stringContaining('5 times') })
+  })
+})
+
+it('goes on at once after a first crash, and gives a missing service time', () => {
+  expect(retryDelay(1, 'crash')).toBe(0)
+  expect(retryDelay(4, 'crash')).toBe(3)
+  expect([1, 2, 3, 4].map((losses) => retryDelay(losses, 'unavailable'))).toEqual([2, 4, 8, 16])
+  expect(retryDelay(50, 'unavailable')).toBe(30)
+})

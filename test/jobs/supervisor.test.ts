@@ -1,0 +1,120 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { childEnvironment, readConfig } from '../../src/config.ts'
+import { parseDefinition } from '../../src/experiments/definition.ts'
+import { mostLosses } from '../../src/jobs/failures.ts'
+import { openQueue, type Queue } from '../../src/jobs/queue.ts'
+import { type Supervisor, startSupervisor } from '../../src/jobs/supervisor.ts'
+import { type Database, openDatabase } from '../../src/store/database.ts'
+import { newId } from '../../src/store/id.ts'
+import { type Ledger, openLedger, type Run } from '../../src/store/ledger.ts'
+import { tiny } from '../fixtures/tiny.ts'
+import { testDatabase } from '../postgres.ts'
+import { silent } from '../silent.ts'
+
+describe('the supervisor', () => {
+  let home: string
+  let place: Awaited<ReturnType<typeof testDatabase>>
+  let database: Database
+  let ledger: Ledger
+  let queue: Queue
+  let workerId: string
+
+  beforeEach(async () => {
+    home = mkdtempSync(join(tmpdir(), 'gestalt-supervisor-'))
+    place = await testDatabase()
+    database = await openDatabase({ url: place.url, max: 4, name: 'gestalt-test' })
+    ledger = openLedger(database)
+    queue = await openQueue({ databaseUrl: place.url })
+    workerId = newId()
+    const machine = { host: 'here', pid: 1, version: '0', engine: 'cpu', cores: 1, memoryBytes: 1, concurrency: 1 }
+    await ledger.workerStarted({ id: workerId, ...machine })
+  })
+  afterEach(async () => {
+    await queue.close()
+    await database.close()
+    await place.drop()
+    rmSync(home, { recursive: true, force: true })
+  })
+
+  function start(environment: Record<string, string> = {}): Supervisor {
+    const config = readConfig({ DATABASE_URL: place.url, GESTALT_HOME: home })
+    const all = { ...childEnvironment(), ...environment }
+    return startSupervisor({ workerId, ledger, queue, config, environment: all, log: silent })
+  }
+
+  async function submit(parts: Record<string, unknown> = {}): Promise<string> {
+    const definition = parseDefinition({ ...tiny, ...parts })
+    const accepted = await ledger.accept({ name: 'x', tags: [], notes: '', priority: 0, definition, plan: {} })
+    if (accepted.mismatch) throw new Error('no key was given')
+    return accepted.runIds[0]!
+  }
+  const read = async (runId: string): Promise<Run> => (await ledger.runs([runId])).get(runId)!
+
+  it('performs a run to its end', async () => {
+    const runId = await submit({ training: { epochs: 1, batchSize: 32 } })
+    await start().handle({ runId })
+    expect(await read(runId)).toMatchObject({ state: 'succeeded', attempt: 1, failure: null })
+    const attempts = (await ledger.attempts([runId])).get(runId)!
+    expect(attempts).toMatchObject([{ number: 1, workerId, outcome: 'succeeded', engine: { threads: 1 } }])
+  })
+
+  it('drops the job of a run that is finished, unknown or performed elsewhere', async () => {
+    const runId = await submit()
+    await ledger.begin(runId, newId())
+    const supervisor = start()
+    await supervisor.handle({ runId })
+    expect(await read(runId)).toMatchObject({ state: 'running', attempt: 1 })
+    const cancelled = await submit()
+    await ledger.requestCancel(cancelled)
+    await supervisor.handle({ runId: cancelled })
+    await supervisor.handle({ runId: newId() })
+    expect(await read(cancelled)).toMatchObject({ state: 'cancelled', attempt: 0 })
+  })
+
+  it('fails a run at once when its loss is not a number, with the cure and without a stack trace', async () => {
+    const optimizer = { name: 'sgd', learningRate: 1e30, momentum: 0.9 }
+    const runId = await submit({ training: { epochs: 20, batchSize: 32, optimizer } })
+    await start().handle({ runId })
+    const { state, failure, attempt } = await read(runId)
+    expect({ state, attempt }).toEqual({ state: 'failed', attempt: 1 })
+    expect(failure).toMatchObject({ code: 'diverged', cure: expect.stringContaining('learning rate') })
+    expect(JSON.stringify(failure)).not.toContain('.ts:')
+  })
+
+  it('fails a run at once when it can no longer be read', async () => {
+    const runId = await submit()
+    await database.pool.query(`UPDATE runs SET definition = definition || '{"method": {"name": "npdi"}}'`)
+    await start().handle({ runId })
+    expect((await read(runId)).failure).toMatchObject({ code: 'invalid-definition' })
+  })
+
+  it('tries a run whose child is lost again, and gives up after some times with the last words', async () => {
+    const runId = await submit()
+    const supervisor = start({ NODE_OPTIONS: '--require /nowhere/to-be-found.cjs' })
+    for (let loss = 1; loss < mostLosses; loss++) {
+      await supervisor.handle({ runId })
+      expect(await read(runId)).toMatchObject({ state: 'queued', attempt: loss })
+      expect(await queue.has({ runId, attempt: loss })).toBe(true)
+    }
+    await supervisor.handle({ runId })
+    const { state, failure } = await read(runId)
+    expect(state).toBe('failed')
+    expect(failure).toMatchObject({
+      code: 'crashed',
+      message: expect.stringMatching(/exit code 1, 5 times.*last words/),
+    })
+  })
+
+  it('recognises a child that ran out of memory', async () => {
+    const runId = await submit()
+    const supervisor = start({ NODE_OPTIONS: '--max-old-space-size=8' })
+    for (let loss = 1; loss <= mostLosses; loss++) await supervisor.handle({ runId })
+    expect((await read(runId)).failure).toMatchObject({
+      code: 'out-of-memory',
+      cure: expect.stringContaining('GESTALT_CONCURRENCY'),
+    })
+  })
+})
