@@ -1,0 +1,66 @@
+// A training step of recipes/npid-fashion-quick.json on each engine, through the real training loop.
+// Rounds are interleaved and the median counts, since other processes disturb single timings.
+import { readFileSync } from 'node:fs'
+import type { ByteSource } from '../src/data/dataset.ts'
+import { chooseEngine } from '../src/engine/choose.ts'
+import { type Definition, parseDefinition } from '../src/experiments/definition.ts'
+import { createMemoryContext } from '../src/experiments/memory-context.ts'
+import { perform } from '../src/experiments/perform.ts'
+
+const rounds = 3
+const recipe = JSON.parse(readFileSync(new URL('../recipes/npid-fashion-quick.json', import.meta.url), 'utf8'))
+
+// Drawn images of the same size and number: the step's cost does not depend on what they show.
+const noBytes: ByteSource = {
+  stat: async () => undefined,
+  read: () => Promise.reject(new Error('drawn images read no file')),
+}
+
+function definition(batchSize: number): Definition {
+  const dataset = { name: 'shapes', images: 10_000, testImages: 100 }
+  const method = { ...recipe.method, bankStart: 'random' }
+  return parseDefinition({ ...recipe, dataset, method, training: { ...recipe.training, batchSize }, evaluations: [] })
+}
+
+/** Milliseconds a step: from the first step after `warmUp` to the last. */
+async function measure(engine: 'wasm' | 'cpu', batchSize: number, steps: number, warmUp: number): Promise<number> {
+  await chooseEngine(engine)
+  const halt = new AbortController()
+  const context = createMemoryContext(noBytes, { stop: halt.signal })
+  let [began, ended, taken] = [0, 0, 0]
+  const report = context.metrics.report
+  context.metrics.report = (step, values) => {
+    report(step, values)
+    if (values.loss === undefined) return
+    taken++
+    if (taken === warmUp) began = performance.now()
+    if (taken === warmUp + steps) {
+      ended = performance.now()
+      halt.abort('cancelled')
+    }
+  }
+  await perform(definition(batchSize), context)
+  return (ended - began) / steps
+}
+
+const median = (values: number[]) => [...values].sort((a, b) => a - b)[values.length >> 1]!
+const cases = [
+  { engine: 'wasm', batchSize: 128, steps: 20, warmUp: 5 },
+  { engine: 'wasm', batchSize: 8, steps: 10, warmUp: 3 },
+  { engine: 'cpu', batchSize: 8, steps: 1, warmUp: 1 },
+] as const
+const times = cases.map((): number[] => [])
+for (let round = 0; round < rounds; round++)
+  for (const [i, { engine, batchSize, steps, warmUp }] of cases.entries())
+    times[i]!.push(await measure(engine, batchSize, steps, warmUp))
+const rows = cases.map(({ engine, batchSize }, i) => {
+  const milliseconds = Math.round(median(times[i]!) * 10) / 10
+  return { engine, batchSize, milliseconds, imagesPerSecond: Math.round((batchSize * 1000) / milliseconds) }
+})
+for (const row of rows)
+  console.log(
+    `${row.engine.padEnd(5)} batch ${String(row.batchSize).padStart(3)}  ${row.milliseconds} ms a step  ${row.imagesPerSecond} images/s`,
+  )
+const ratio = Math.round(rows[2]!.milliseconds / rows[1]!.milliseconds)
+console.log(`wasm is ${ratio} times as fast as plain JavaScript at batch 8`)
+console.log(JSON.stringify({ bench: 'step', rows, wasmOverCpuAtBatch8: ratio }))
