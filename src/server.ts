@@ -50,9 +50,10 @@ async function openParts(config: Config, closings: Closing[]): Promise<Parts> {
   return { config, database, ledger: openLedger(database), objects, queue, bytes, version: readVersion() }
 }
 
-async function listen(app: FastifyInstance, { host, port }: Config): Promise<number> {
+/** Returns the address under which this machine reaches the server. */
+async function listen(app: FastifyInstance, { host, port }: Config): Promise<string> {
   try {
-    await app.listen({ host, port })
+    return await app.listen({ host, port, listenTextResolver: (address) => `serving at ${address}` })
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
     if (code === 'EADDRINUSE')
@@ -69,7 +70,6 @@ async function listen(app: FastifyInstance, { host, port }: Config): Promise<num
       )
     throw error
   }
-  return app.addresses()[0]!.port
 }
 
 /**
@@ -90,10 +90,8 @@ export async function startServer(asked: Config): Promise<RunningServer> {
     const { ledger, queue, database } = parts
     const reconciler = startReconciler({ ledger, queue, database, log: app.log })
     closings.push(() => reconciler.close())
-    const port = await listen(app, config)
-    if (config.port === 0) config.publicUrl = config.publicUrl.replace(/:0$/, `:${port}`)
-    const url = config.publicUrl
-    app.log.info(`serving at ${url}`)
+    const url = await listen(app, config)
+    if (config.port === 0) config.publicUrl = config.publicUrl.replace(/:0$/, `:${new URL(url).port}`)
     process.send?.({ type: 'ready', url })
     let stopping: Promise<void> | undefined
     return { url, stop: () => (stopping ??= close()) }

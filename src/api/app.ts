@@ -1,4 +1,4 @@
-import Fastify, { type FastifyInstance } from 'fastify'
+import Fastify, { type FastifyInstance, LogController } from 'fastify'
 import { guard } from './auth.ts'
 import { openChanges } from './changes.ts'
 import { sendProblem } from './failures.ts'
@@ -31,7 +31,7 @@ function buildFastify({ config }: Parts): FastifyInstance {
     bodyLimit: config.bodyLimit,
     logger: { level: config.logLevel, redact },
     // A line for each request is for those who look closely.
-    disableRequestLogging: !['trace', 'debug'].includes(config.logLevel),
+    logController: new LogController({ disableRequestLogging: !['trace', 'debug'].includes(config.logLevel) }),
     requestIdHeader: false,
     genReqId: () => crypto.randomUUID(),
     forceCloseConnections: 'idle',

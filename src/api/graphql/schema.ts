@@ -9,7 +9,8 @@ import {
 import type { GraphQLParts } from './context.ts'
 import { scalars } from './scalars.ts'
 
-type Resolve = GraphQLFieldResolver<never, GraphQLParts, never>
+/** How a value is found. */
+export type Resolve = GraphQLFieldResolver<never, GraphQLParts, never>
 /** How a field is found; a subscription says how its values come. */
 export type FieldResolver = Resolve | { subscribe: Resolve; resolve: Resolve }
 export type Resolvers = Record<string, Record<string, FieldResolver>>

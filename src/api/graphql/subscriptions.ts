@@ -5,7 +5,7 @@ import { findRun } from '../resources.ts'
 import type { GraphQLParts } from './context.ts'
 import { type CurveArguments, curveObject, readCurveArguments } from './curves.ts'
 import type { CurveOptions } from './loaders.ts'
-import type { FieldResolver, Resolvers } from './schema.ts'
+import type { Resolve, Resolvers } from './schema.ts'
 
 /** Reads what was added to the curves of a run since the reading before; the first reading gives all so far. */
 function readAppended({ loaders }: GraphQLParts, runId: string, options: CurveOptions) {
@@ -29,7 +29,7 @@ function readAppended({ loaders }: GraphQLParts, runId: string, options: CurveOp
 }
 
 /** An error among the news is the field's error; the operation ends after it, and the socket stays. */
-function told<T>(show: (value: T) => unknown): FieldResolver {
+function told<T>(show: (value: T) => unknown): Resolve {
   return (news: News<T>) => {
     if ('error' in news) throw news.error
     return show(news.value)

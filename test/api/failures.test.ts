@@ -1,0 +1,112 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { openProxy, type Proxy } from './proxy.ts'
+import { definition, openWorld, type World } from './world.ts'
+
+let world: World
+beforeAll(async () => {
+  world = await openWorld({ bodyLimit: 4096 })
+})
+afterAll(() => world.close())
+
+/** Every failure is a problem document with a cure, and never a stack trace. */
+function expectProblem(response: Awaited<ReturnType<World['send']>>, status: number, code: string) {
+  expect(response.statusCode).toBe(status)
+  expect(response.headers['content-type']).toBe('application/problem+json; charset=utf-8')
+  const problem = response.json()
+  expect(problem).toMatchObject({ status, code, type: `urn:gestalt:problem:${code}` })
+  for (const key of ['title', 'detail', 'instance', 'cure']) expect(problem[key]).toMatch(/\S/)
+  expect(response.body).not.toMatch(/\bat .*\.ts:\d/)
+  return problem
+}
+
+describe('what bad requests get', () => {
+  it('names the routes there are where none matches', async () => {
+    expect(expectProblem(await world.send('/v1/nothing'), 404, 'no-such-route').cure).toContain('/docs')
+  })
+
+  it('names the methods that fit where one does not', async () => {
+    const response = await world.send('/v1/experiments', undefined, { method: 'DELETE' })
+    expect(expectProblem(response, 405, 'method-not-allowed').cure).toContain('GET, HEAD, POST')
+    expect(response.headers.allow).toBe('GET, HEAD, POST')
+  })
+
+  it('refuses JSON that does not parse, an empty body, and bodies of another kind', async () => {
+    expectProblem(await world.send('/v1/experiments', '{"version": '), 400, 'malformed-json')
+    expectProblem(await world.send('/v1/experiments', ''), 400, 'malformed-json')
+    const text = await world.send('/v1/experiments', 'version: 1', { headers: { 'content-type': 'text/plain' } })
+    expect(expectProblem(text, 415, 'unsupported-media-type').cure).toContain('application/json')
+  })
+
+  it('refuses a body over the limit', async () => {
+    const response = await world.send('/v1/experiments', definition({ notes: 'x'.repeat(5000) }))
+    expect(expectProblem(response, 413, 'too-large').cure).toContain('GESTALT_BODY_LIMIT')
+  })
+
+  it('answers a NUL or a bad escape in the address with a problem', async () => {
+    expectProblem(await world.send('/v1/runs/%00'), 404, 'not-found')
+    expect((await world.send('/v1/runs/%zz')).statusCode).toBe(400)
+    expectProblem(await world.send('/v1/runs?name=%00'), 400, 'invalid-definition')
+  })
+
+  it('names every fault of a query string, coercing numbers and refusing what it does not know', async () => {
+    const response = await world.send('/v1/runs?first=0&state=asleep&colour=red')
+    const problem = expectProblem(response, 400, 'invalid-request')
+    const pointers = problem.errors.map((fault: { pointer: string }) => fault.pointer)
+    expect(pointers).toEqual(expect.arrayContaining(['/first', '/colour', '/state/0']))
+    expect((await world.send('/v1/runs?first=5&state=queued')).statusCode).toBe(200)
+  })
+
+  it('hides a defect of ours and tells the log', async () => {
+    await world.parts.database.pool.query('ALTER TABLE run_log RENAME TO elsewhere')
+    try {
+      const id = '01900000-0000-7000-8000-000000000000'
+      await world.parts.database.pool.query(
+        `INSERT INTO experiments (id, name, tags, notes, priority, definition, plan) VALUES ($1, 'x', '{}', '', 0, '{}', '{}')`,
+        [id],
+      )
+      await world.parts.database.pool.query(
+        `INSERT INTO runs (id, experiment_id, name, priority, definition) VALUES ($1, $1, 'x', 0, '{}')`,
+        [id],
+      )
+      const response = await world.send(`/v1/runs/${id}/log`)
+      expectProblem(response, 500, 'internal')
+      expect(response.body).not.toMatch(/run_log|relation/)
+      const { data, errors } = await world.query(`{ run(id: "${id}") { name log { text } } }`)
+      expect(data).toEqual({ run: null })
+      expect(errors).toMatchObject([{ extensions: { code: 'internal' }, path: ['run', 'log'] }])
+      expect(JSON.stringify(errors)).not.toMatch(/run_log|relation/)
+    } finally {
+      await world.parts.database.pool.query('ALTER TABLE elsewhere RENAME TO run_log')
+    }
+  })
+})
+
+describe('while Postgres is away', () => {
+  let proxy: Proxy
+  let away: World
+  beforeAll(async () => {
+    proxy = await openProxy(world.parts.config.databaseUrl!)
+    away = await openWorld({ databaseUrl: proxy.url })
+  })
+  afterAll(async () => {
+    await proxy.open()
+    await away.close()
+    await proxy.close()
+  })
+
+  it('answers 503 with a cure, is alive but not ready, and recovers by itself', async () => {
+    expect((await away.send('/readyz')).statusCode).toBe(200)
+    await proxy.shut()
+    const response = await away.send('/v1/runs')
+    expectProblem(response, 503, 'unavailable')
+    expect(response.headers['retry-after']).toBe('2')
+    expectProblem(await away.send('/v1/experiments', definition()), 503, 'unavailable')
+    expect((await away.send('/livez')).statusCode).toBe(200)
+    expectProblem(await away.send('/readyz'), 503, 'unavailable')
+    const { errors } = await away.query('{ runs { totalCount } }')
+    expect(errors).toMatchObject([{ extensions: { code: 'unavailable' } }])
+    await proxy.open()
+    expect((await away.send('/v1/runs')).statusCode).toBe(200)
+    expect((await away.send('/v1/runs')).json()).toMatchObject({ items: [expect.anything()] })
+  })
+})
