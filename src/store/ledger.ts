@@ -32,6 +32,7 @@ export type {
   LogLine,
   Run,
   Sample,
+  Usage,
   Worker,
 } from './rows.ts'
 

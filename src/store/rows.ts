@@ -107,13 +107,22 @@ export interface LogLine {
   text: string
 }
 
-/** CPU in cores busy, memory resident in bytes. */
-export interface Sample {
+/** What the process that performs a run, and its machine, use at a moment. */
+export interface Usage {
+  time: Date
+  /** Processor time of the process per time passed: 1 is one core. */
+  cpu: number
+  /** Resident memory of the process, bytes. */
+  rss: number
+  /** One-minute load of the machine per core. */
+  systemLoad?: number | null
+  /** Memory of the machine that is in use, bytes. */
+  systemMemory?: number | null
+}
+
+export interface Sample extends Usage {
   runId: string
   attempt: number
-  time: Date
-  cpu: number
-  rss: number
 }
 
 /** Something that happened; `id` grows and is the cursor of the list. */

@@ -40,7 +40,11 @@ function lastRows(columns: string, table: string, order: readonly string[]): str
 }
 
 const logLines = lastRows('attempt, number, time, level, text', 'run_log', ['attempt', 'number'])
-const sampleRows = lastRows('attempt, time, cpu, rss', 'run_samples', ['time'])
+const sampleRows = lastRows(
+  'attempt, time, cpu, rss::float8, system_load AS "systemLoad", system_memory::float8 AS "systemMemory"',
+  'run_samples',
+  ['time'],
+)
 
 export function readRunParts({ prisma, pool }: Database): RunParts {
   const of = (runIds: Ids) => ({ runId: { in: runIds.filter(isId) } })
@@ -91,11 +95,7 @@ export function readRunParts({ prisma, pool }: Database): RunParts {
       return byRun(runIds, (await pool.query<LogLine>(logLines, [runIds.filter(isId), last])).rows)
     },
     async samples(runIds, last) {
-      const { rows } = await pool.query<Omit<Sample, 'rss'> & { rss: string }>(sampleRows, [runIds.filter(isId), last])
-      return byRun(
-        runIds,
-        rows.map((row) => ({ ...row, rss: Number(row.rss) })),
-      )
+      return byRun(runIds, (await pool.query<Sample>(sampleRows, [runIds.filter(isId), last])).rows)
     },
   }
 }

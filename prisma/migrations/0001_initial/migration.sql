@@ -115,6 +115,8 @@ CREATE TABLE "run_samples" (
     "attempt" INTEGER NOT NULL,
     "cpu" DOUBLE PRECISION NOT NULL,
     "rss" BIGINT NOT NULL,
+    "system_load" DOUBLE PRECISION,
+    "system_memory" BIGINT,
 
     CONSTRAINT "run_samples_pkey" PRIMARY KEY ("run_id","time")
 );

@@ -56,7 +56,8 @@ export type MetricRollup = Prisma.MetricRollupModel
 export type RunLog = Prisma.RunLogModel
 /**
  * Model RunSample
- * CPU in cores busy, memory in bytes resident, of the process that performs.
+ * Of the process that performs: CPU in cores busy, resident memory in bytes. Of its machine: one-minute load a core,
+ * memory in use in bytes.
  */
 export type RunSample = Prisma.RunSampleModel
 /**

@@ -193,7 +193,9 @@ export const RunSampleScalarFieldEnum = {
   time: 'time',
   attempt: 'attempt',
   cpu: 'cpu',
-  rss: 'rss'
+  rss: 'rss',
+  systemLoad: 'systemLoad',
+  systemMemory: 'systemMemory'
 } as const
 
 export type RunSampleScalarFieldEnum = (typeof RunSampleScalarFieldEnum)[keyof typeof RunSampleScalarFieldEnum]

@@ -14,7 +14,8 @@ import type * as Prisma from "../internal/prismaNamespace.ts"
 
 /**
  * Model RunSample
- * CPU in cores busy, memory in bytes resident, of the process that performs.
+ * Of the process that performs: CPU in cores busy, resident memory in bytes. Of its machine: one-minute load a core,
+ * memory in use in bytes.
  */
 export type RunSampleModel = runtime.Types.Result.DefaultSelection<Prisma.$RunSamplePayload>
 
@@ -30,12 +31,16 @@ export type RunSampleAvgAggregateOutputType = {
   attempt: number | null
   cpu: number | null
   rss: number | null
+  systemLoad: number | null
+  systemMemory: number | null
 }
 
 export type RunSampleSumAggregateOutputType = {
   attempt: number | null
   cpu: number | null
   rss: bigint | null
+  systemLoad: number | null
+  systemMemory: bigint | null
 }
 
 export type RunSampleMinAggregateOutputType = {
@@ -44,6 +49,8 @@ export type RunSampleMinAggregateOutputType = {
   attempt: number | null
   cpu: number | null
   rss: bigint | null
+  systemLoad: number | null
+  systemMemory: bigint | null
 }
 
 export type RunSampleMaxAggregateOutputType = {
@@ -52,6 +59,8 @@ export type RunSampleMaxAggregateOutputType = {
   attempt: number | null
   cpu: number | null
   rss: bigint | null
+  systemLoad: number | null
+  systemMemory: bigint | null
 }
 
 export type RunSampleCountAggregateOutputType = {
@@ -60,6 +69,8 @@ export type RunSampleCountAggregateOutputType = {
   attempt: number
   cpu: number
   rss: number
+  systemLoad: number
+  systemMemory: number
   _all: number
 }
 
@@ -68,12 +79,16 @@ export type RunSampleAvgAggregateInputType = {
   attempt?: true
   cpu?: true
   rss?: true
+  systemLoad?: true
+  systemMemory?: true
 }
 
 export type RunSampleSumAggregateInputType = {
   attempt?: true
   cpu?: true
   rss?: true
+  systemLoad?: true
+  systemMemory?: true
 }
 
 export type RunSampleMinAggregateInputType = {
@@ -82,6 +97,8 @@ export type RunSampleMinAggregateInputType = {
   attempt?: true
   cpu?: true
   rss?: true
+  systemLoad?: true
+  systemMemory?: true
 }
 
 export type RunSampleMaxAggregateInputType = {
@@ -90,6 +107,8 @@ export type RunSampleMaxAggregateInputType = {
   attempt?: true
   cpu?: true
   rss?: true
+  systemLoad?: true
+  systemMemory?: true
 }
 
 export type RunSampleCountAggregateInputType = {
@@ -98,6 +117,8 @@ export type RunSampleCountAggregateInputType = {
   attempt?: true
   cpu?: true
   rss?: true
+  systemLoad?: true
+  systemMemory?: true
   _all?: true
 }
 
@@ -193,6 +214,8 @@ export type RunSampleGroupByOutputType = {
   attempt: number
   cpu: number
   rss: bigint
+  systemLoad: number | null
+  systemMemory: bigint | null
   _count: RunSampleCountAggregateOutputType | null
   _avg: RunSampleAvgAggregateOutputType | null
   _sum: RunSampleSumAggregateOutputType | null
@@ -224,6 +247,8 @@ export type RunSampleWhereInput = {
   attempt?: Prisma.IntFilter<"RunSample"> | number
   cpu?: Prisma.FloatFilter<"RunSample"> | number
   rss?: Prisma.BigIntFilter<"RunSample"> | bigint | number
+  systemLoad?: Prisma.FloatNullableFilter<"RunSample"> | number | null
+  systemMemory?: Prisma.BigIntNullableFilter<"RunSample"> | bigint | number | null
 }
 
 export type RunSampleOrderByWithRelationInput = {
@@ -232,6 +257,8 @@ export type RunSampleOrderByWithRelationInput = {
   attempt?: Prisma.SortOrder
   cpu?: Prisma.SortOrder
   rss?: Prisma.SortOrder
+  systemLoad?: Prisma.SortOrderInput | Prisma.SortOrder
+  systemMemory?: Prisma.SortOrderInput | Prisma.SortOrder
 }
 
 export type RunSampleWhereUniqueInput = Prisma.AtLeast<{
@@ -244,6 +271,8 @@ export type RunSampleWhereUniqueInput = Prisma.AtLeast<{
   attempt?: Prisma.IntFilter<"RunSample"> | number
   cpu?: Prisma.FloatFilter<"RunSample"> | number
   rss?: Prisma.BigIntFilter<"RunSample"> | bigint | number
+  systemLoad?: Prisma.FloatNullableFilter<"RunSample"> | number | null
+  systemMemory?: Prisma.BigIntNullableFilter<"RunSample"> | bigint | number | null
 }, "runId_time">
 
 export type RunSampleOrderByWithAggregationInput = {
@@ -252,6 +281,8 @@ export type RunSampleOrderByWithAggregationInput = {
   attempt?: Prisma.SortOrder
   cpu?: Prisma.SortOrder
   rss?: Prisma.SortOrder
+  systemLoad?: Prisma.SortOrderInput | Prisma.SortOrder
+  systemMemory?: Prisma.SortOrderInput | Prisma.SortOrder
   _count?: Prisma.RunSampleCountOrderByAggregateInput
   _avg?: Prisma.RunSampleAvgOrderByAggregateInput
   _max?: Prisma.RunSampleMaxOrderByAggregateInput
@@ -268,6 +299,8 @@ export type RunSampleScalarWhereWithAggregatesInput = {
   attempt?: Prisma.IntWithAggregatesFilter<"RunSample"> | number
   cpu?: Prisma.FloatWithAggregatesFilter<"RunSample"> | number
   rss?: Prisma.BigIntWithAggregatesFilter<"RunSample"> | bigint | number
+  systemLoad?: Prisma.FloatNullableWithAggregatesFilter<"RunSample"> | number | null
+  systemMemory?: Prisma.BigIntNullableWithAggregatesFilter<"RunSample"> | bigint | number | null
 }
 
 export type RunSampleCreateInput = {
@@ -276,6 +309,8 @@ export type RunSampleCreateInput = {
   attempt: number
   cpu: number
   rss: bigint | number
+  systemLoad?: number | null
+  systemMemory?: bigint | number | null
 }
 
 export type RunSampleUncheckedCreateInput = {
@@ -284,6 +319,8 @@ export type RunSampleUncheckedCreateInput = {
   attempt: number
   cpu: number
   rss: bigint | number
+  systemLoad?: number | null
+  systemMemory?: bigint | number | null
 }
 
 export type RunSampleUpdateInput = {
@@ -292,6 +329,8 @@ export type RunSampleUpdateInput = {
   attempt?: Prisma.IntFieldUpdateOperationsInput | number
   cpu?: Prisma.FloatFieldUpdateOperationsInput | number
   rss?: Prisma.BigIntFieldUpdateOperationsInput | bigint | number
+  systemLoad?: Prisma.NullableFloatFieldUpdateOperationsInput | number | null
+  systemMemory?: Prisma.NullableBigIntFieldUpdateOperationsInput | bigint | number | null
 }
 
 export type RunSampleUncheckedUpdateInput = {
@@ -300,6 +339,8 @@ export type RunSampleUncheckedUpdateInput = {
   attempt?: Prisma.IntFieldUpdateOperationsInput | number
   cpu?: Prisma.FloatFieldUpdateOperationsInput | number
   rss?: Prisma.BigIntFieldUpdateOperationsInput | bigint | number
+  systemLoad?: Prisma.NullableFloatFieldUpdateOperationsInput | number | null
+  systemMemory?: Prisma.NullableBigIntFieldUpdateOperationsInput | bigint | number | null
 }
 
 export type RunSampleCreateManyInput = {
@@ -308,6 +349,8 @@ export type RunSampleCreateManyInput = {
   attempt: number
   cpu: number
   rss: bigint | number
+  systemLoad?: number | null
+  systemMemory?: bigint | number | null
 }
 
 export type RunSampleUpdateManyMutationInput = {
@@ -316,6 +359,8 @@ export type RunSampleUpdateManyMutationInput = {
   attempt?: Prisma.IntFieldUpdateOperationsInput | number
   cpu?: Prisma.FloatFieldUpdateOperationsInput | number
   rss?: Prisma.BigIntFieldUpdateOperationsInput | bigint | number
+  systemLoad?: Prisma.NullableFloatFieldUpdateOperationsInput | number | null
+  systemMemory?: Prisma.NullableBigIntFieldUpdateOperationsInput | bigint | number | null
 }
 
 export type RunSampleUncheckedUpdateManyInput = {
@@ -324,6 +369,8 @@ export type RunSampleUncheckedUpdateManyInput = {
   attempt?: Prisma.IntFieldUpdateOperationsInput | number
   cpu?: Prisma.FloatFieldUpdateOperationsInput | number
   rss?: Prisma.BigIntFieldUpdateOperationsInput | bigint | number
+  systemLoad?: Prisma.NullableFloatFieldUpdateOperationsInput | number | null
+  systemMemory?: Prisma.NullableBigIntFieldUpdateOperationsInput | bigint | number | null
 }
 
 export type RunSampleRunIdTimeCompoundUniqueInput = {
@@ -337,12 +384,16 @@ export type RunSampleCountOrderByAggregateInput = {
   attempt?: Prisma.SortOrder
   cpu?: Prisma.SortOrder
   rss?: Prisma.SortOrder
+  systemLoad?: Prisma.SortOrder
+  systemMemory?: Prisma.SortOrder
 }
 
 export type RunSampleAvgOrderByAggregateInput = {
   attempt?: Prisma.SortOrder
   cpu?: Prisma.SortOrder
   rss?: Prisma.SortOrder
+  systemLoad?: Prisma.SortOrder
+  systemMemory?: Prisma.SortOrder
 }
 
 export type RunSampleMaxOrderByAggregateInput = {
@@ -351,6 +402,8 @@ export type RunSampleMaxOrderByAggregateInput = {
   attempt?: Prisma.SortOrder
   cpu?: Prisma.SortOrder
   rss?: Prisma.SortOrder
+  systemLoad?: Prisma.SortOrder
+  systemMemory?: Prisma.SortOrder
 }
 
 export type RunSampleMinOrderByAggregateInput = {
@@ -359,12 +412,16 @@ export type RunSampleMinOrderByAggregateInput = {
   attempt?: Prisma.SortOrder
   cpu?: Prisma.SortOrder
   rss?: Prisma.SortOrder
+  systemLoad?: Prisma.SortOrder
+  systemMemory?: Prisma.SortOrder
 }
 
 export type RunSampleSumOrderByAggregateInput = {
   attempt?: Prisma.SortOrder
   cpu?: Prisma.SortOrder
   rss?: Prisma.SortOrder
+  systemLoad?: Prisma.SortOrder
+  systemMemory?: Prisma.SortOrder
 }
 
 
@@ -375,6 +432,8 @@ export type RunSampleSelect<ExtArgs extends runtime.Types.Extensions.InternalArg
   attempt?: boolean
   cpu?: boolean
   rss?: boolean
+  systemLoad?: boolean
+  systemMemory?: boolean
 }, ExtArgs["result"]["runSample"]>
 
 export type RunSampleSelectCreateManyAndReturn<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetSelect<{
@@ -383,6 +442,8 @@ export type RunSampleSelectCreateManyAndReturn<ExtArgs extends runtime.Types.Ext
   attempt?: boolean
   cpu?: boolean
   rss?: boolean
+  systemLoad?: boolean
+  systemMemory?: boolean
 }, ExtArgs["result"]["runSample"]>
 
 export type RunSampleSelectUpdateManyAndReturn<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetSelect<{
@@ -391,6 +452,8 @@ export type RunSampleSelectUpdateManyAndReturn<ExtArgs extends runtime.Types.Ext
   attempt?: boolean
   cpu?: boolean
   rss?: boolean
+  systemLoad?: boolean
+  systemMemory?: boolean
 }, ExtArgs["result"]["runSample"]>
 
 export type RunSampleSelectScalar = {
@@ -399,9 +462,11 @@ export type RunSampleSelectScalar = {
   attempt?: boolean
   cpu?: boolean
   rss?: boolean
+  systemLoad?: boolean
+  systemMemory?: boolean
 }
 
-export type RunSampleOmit<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetOmit<"runId" | "time" | "attempt" | "cpu" | "rss", ExtArgs["result"]["runSample"]>
+export type RunSampleOmit<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetOmit<"runId" | "time" | "attempt" | "cpu" | "rss" | "systemLoad" | "systemMemory", ExtArgs["result"]["runSample"]>
 
 export type $RunSamplePayload<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = {
   name: "RunSample"
@@ -412,6 +477,8 @@ export type $RunSamplePayload<ExtArgs extends runtime.Types.Extensions.InternalA
     attempt: number
     cpu: number
     rss: bigint
+    systemLoad: number | null
+    systemMemory: bigint | null
   }, ExtArgs["result"]["runSample"]>
   composites: {}
 }
@@ -840,6 +907,8 @@ export interface RunSampleFieldRefs {
   readonly attempt: Prisma.FieldRef<"RunSample", 'Int'>
   readonly cpu: Prisma.FieldRef<"RunSample", 'Float'>
   readonly rss: Prisma.FieldRef<"RunSample", 'BigInt'>
+  readonly systemLoad: Prisma.FieldRef<"RunSample", 'Float'>
+  readonly systemMemory: Prisma.FieldRef<"RunSample", 'BigInt'>
 }
     
 

@@ -1,0 +1,168 @@
+import { isId } from './id.ts'
+import type { Queryable } from './metrics.ts'
+
+/** Real points of one metric of a run in the order of their steps. */
+export interface Curve {
+  name: string
+  /** Whether points were left out. */
+  sampled: boolean
+  points: { step: number; value: number; time: Date }[]
+}
+
+export interface CurveQuery {
+  /** All where absent. */
+  names?: readonly string[]
+  /** First and last step, both included. */
+  from?: number
+  to?: number
+  /** Of each curve, at least 5. */
+  maxPoints: number
+}
+
+interface Series {
+  id: string
+  runId: string
+  name: string
+  /** First and last step, within what is asked for. */
+  first: number
+  last: number
+  /** Points within what is asked for, counted up to one more than may be returned. */
+  points: number
+}
+
+/** Part of a series to be read: rollups of a level from bucket `lo` to bucket `hi`, or points where the level is 0. */
+interface Stretch {
+  series: string
+  level: number
+  lo: number
+  hi: number
+  /** Places of a sampled curve begin here and are so many steps wide; 0 where every point is wanted. */
+  origin: number
+  width: number
+}
+
+/** A rollup of level l covers 32^l steps. */
+const block = (level: number) => 32 ** level
+const topLevel = 4
+/** Points a place of a sampled curve may give: its first, last, lowest, highest and first non-finite one. */
+const pointsPerPlace = 5
+
+/**
+ * The steps from `first` to `last` as few blocks: whole ones of `level` in the middle, smaller ones towards the ends.
+ * No more than 62 of each level below.
+ */
+function cover(first: number, last: number, level: number): { level: number; lo: number; hi: number }[] {
+  if (first > last) return []
+  const size = block(level)
+  const lo = Math.ceil(first / size)
+  const hi = Math.floor((last + 1) / size) - 1
+  if (level === 0) return [{ level, lo, hi }]
+  if (lo > hi) return cover(first, last, level - 1)
+  return [...cover(first, lo * size - 1, level - 1), { level, lo, hi }, ...cover((hi + 1) * size, last, level - 1)]
+}
+
+/** The coarsest level whose blocks are no wider than a place, so that the rows read are some dozens a place at most. */
+function stretches({ id, first, last, points }: Series, maxPoints: number): Stretch[] {
+  if (points <= maxPoints) return [{ series: id, level: 0, lo: first, hi: last, origin: 0, width: 0 }]
+  const places = Math.max(1, Math.floor(maxPoints / pointsPerPlace) - 1)
+  const wanted = Math.ceil((last - first + 1) / places)
+  let level = 0
+  while (level < topLevel && block(level + 1) <= wanted) level++
+  const width = Math.ceil(wanted / block(level)) * block(level)
+  const origin = Math.floor(first / block(level)) * block(level)
+  return cover(first, last, level).map((part) => ({ series: id, ...part, origin, width }))
+}
+
+const seriesOfRuns = `SELECT id, run_id AS "runId", name,
+    greatest(first_step, $3)::float8 AS first, least(last_step, $4)::float8 AS last,
+    (SELECT count(*) FROM (
+      SELECT FROM metric_points WHERE series_id = series.id AND step BETWEEN $3 AND $4 LIMIT $5
+    ) AS counted)::int AS points
+  FROM metric_series AS series
+  WHERE run_id = ANY ($1::uuid[]) AND ($2::text[] IS NULL OR name = ANY ($2)) AND first_step <= $4 AND last_step >= $3
+  ORDER BY run_id, name`
+
+// The LIMITs change nothing but keep each of these a walk along the primary key, whatever the planner guesses.
+const pointsOfSeries = `WITH stretch AS MATERIALIZED (
+    SELECT * FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
+      AS stretch (series_id, level, lo, hi, origin, width)
+  ), part AS (
+    SELECT stretch.series_id, (first_step - origin) / width AS place, first_step, last_step, min, min_step, max,
+      max_step, bad_step
+    FROM stretch CROSS JOIN LATERAL (
+      SELECT * FROM metric_rollups AS rollup WHERE rollup.series_id = stretch.series_id
+        AND rollup.level = stretch.level AND bucket BETWEEN lo AND hi LIMIT 1000000
+    ) AS rollup WHERE stretch.level > 0
+    UNION ALL
+    SELECT series_id, (step - origin) / width, step, step, CASE WHEN finite THEN value END,
+      CASE WHEN finite THEN step END, CASE WHEN finite THEN value END, CASE WHEN finite THEN step END,
+      CASE WHEN NOT finite THEN step END
+    FROM (
+      SELECT stretch.series_id, origin, width, step, value, value NOT IN ('NaN', 'Infinity', '-Infinity') AS finite
+      FROM stretch CROSS JOIN LATERAL (
+        SELECT step, value FROM metric_points AS point
+        WHERE point.series_id = stretch.series_id AND step BETWEEN lo AND hi LIMIT 1000000
+      ) AS point WHERE stretch.level = 0 AND width > 0
+    ) AS point
+  ), place AS (
+    SELECT series_id, min(first_step) AS first_step, max(last_step) AS last_step,
+      (array_agg(min_step ORDER BY min, min_step) FILTER (WHERE min_step IS NOT NULL))[1] AS min_step,
+      (array_agg(max_step ORDER BY max DESC, max_step) FILTER (WHERE max_step IS NOT NULL))[1] AS max_step,
+      min(bad_step) AS bad_step
+    FROM part GROUP BY series_id, place
+  ), chosen AS (
+    SELECT DISTINCT series_id, step
+    FROM place CROSS JOIN LATERAL (VALUES (first_step), (last_step), (min_step), (max_step), (bad_step)) AS one (step)
+    WHERE step IS NOT NULL
+  )
+  SELECT chosen.series_id AS series, point.* FROM chosen CROSS JOIN LATERAL (
+    SELECT step::float8, value, time FROM metric_points AS point
+    WHERE point.series_id = chosen.series_id AND point.step = chosen.step LIMIT 1
+  ) AS point
+  UNION ALL
+  SELECT stretch.series_id, point.* FROM stretch CROSS JOIN LATERAL (
+    SELECT step::float8, value, time FROM metric_points AS point
+    WHERE point.series_id = stretch.series_id AND step BETWEEN lo AND hi LIMIT 1000000
+  ) AS point WHERE width = 0
+  ORDER BY 1, 2`
+
+/** `step` bigint, as far as a double counts exactly. */
+const farthest = Number.MAX_SAFE_INTEGER
+
+/**
+ * The curves of any number of runs, by run, in two statements. A curve with more points than may be returned is shown by
+ * real points of it: the first, last, lowest, highest and first non-finite one of each of its stretches. The rows read
+ * are bounded by `maxPoints`, however long the curve is.
+ */
+export async function readCurves(
+  database: Queryable,
+  runIds: readonly string[],
+  query: CurveQuery,
+): Promise<Map<string, Curve[]>> {
+  const maxPoints = Math.max(pointsPerPlace, query.maxPoints)
+  const { rows: series } = await database.query<Series>({
+    name: 'series-of-runs',
+    text: seriesOfRuns,
+    values: [runIds.filter(isId), query.names ?? null, query.from ?? -farthest, query.to ?? farthest, maxPoints + 1],
+  })
+  const curves = new Map<string, Curve[]>(runIds.map((id) => [id, []]))
+  if (series.length === 0) return curves
+  const parts = series.flatMap((one) => stretches(one, maxPoints))
+  const { rows } = await database.query<{ series: string; step: number; value: number; time: Date }>({
+    name: 'points-of-series',
+    text: pointsOfSeries,
+    values: [
+      parts.map((part) => part.series),
+      parts.map((part) => part.level),
+      parts.map((part) => part.lo),
+      parts.map((part) => part.hi),
+      parts.map((part) => part.origin),
+      parts.map((part) => part.width),
+    ],
+  })
+  const points = new Map<string, Curve['points']>(series.map(({ id }) => [id, []]))
+  for (const { series: id, step, value, time } of rows) points.get(id)?.push({ step, value, time })
+  for (const { id, runId, name, points: counted } of series)
+    curves.get(runId)?.push({ name, sampled: counted > maxPoints, points: points.get(id)! })
+  return curves
+}
