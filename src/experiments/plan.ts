@@ -32,8 +32,11 @@ export interface Plan {
 
 const float = 4
 
-/** What Node.js and TensorFlow.js take before anything is loaded. */
-const processBytes = 220 * 2 ** 20
+/** What Node.js and TensorFlow.js take once they have run a while, in bytes (measured). */
+const processBytes = 300 * 2 ** 20
+
+/** What is not collected yet, as a share of what is in use (measured). */
+const slack = 0.25
 
 /** The newest two and the final one. */
 const checkpointsKept = 3
@@ -93,22 +96,25 @@ function numbers(shape: readonly number[]): number {
 }
 
 /**
- * The process and the dataset's own memory, and the larger of
+ * The process, and with a slack the dataset's own memory and the larger of
  * training: weights, gradients and optimiser slots; what the method remembers; two prepared batches; and a batch's
  * activations at every tap three times (the value, its gradient, and one for the operations between);
- * evaluating: all images as floats, and their embeddings.
+ * evaluating: every image as floats, twice, its embedding, and its features at each tap no wider than the image.
  */
 function expectMemory(definition: Definition, corpus: DatasetDescription, net: NetPlan, method: MethodPlan): number {
   const { batchSize } = definition.training
   const image = numbers(corpus.imageShape)
-  const activations = Object.values(net.taps).reduce((sum, shape) => sum + numbers(shape), 0)
+  const taps = Object.values(net.taps).map(numbers)
+  const total = (sizes: readonly number[]) => sizes.reduce((sum, size) => sum + size, 0)
   const training =
     method.weights * float * (2 + slots(definition)) +
     method.memoryBytes +
-    batchSize * float * (2 * image + 3 * (activations + method.dimension))
+    batchSize * float * (2 * image + 3 * (total(taps) + method.dimension))
+  const features = 2 * image + method.dimension + total(taps.filter((size) => size <= image))
   const images = corpus.size.train + corpus.size.test
-  const evaluating = definition.evaluations.length > 0 ? images * (image + method.dimension) * float : 0
-  return Math.round(processBytes + (corpus.memoryBytes ?? 0) + Math.max(training, evaluating))
+  const evaluating = definition.evaluations.length > 0 ? images * features * float : 0
+  const used = (corpus.memoryBytes ?? 0) + Math.max(training, evaluating)
+  return Math.round(processBytes + (1 + slack) * used)
 }
 
 /** Checkpoints kept, the embeddings of all images as safetensors and as .npy with ids and labels, and the metrics. */

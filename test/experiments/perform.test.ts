@@ -8,7 +8,8 @@ import {
   type MemoryContextOptions,
   memoryBytes,
 } from '../../src/experiments/memory-context.ts'
-import { perform, trainingFingerprint } from '../../src/experiments/perform.ts'
+import { perform } from '../../src/experiments/perform.ts'
+import { trainingFingerprint } from '../../src/experiments/work.ts'
 import { tf } from '../../src/tf.ts'
 
 const definition = parseDefinition({

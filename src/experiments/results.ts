@@ -1,0 +1,69 @@
+import type { Dataset } from '../data/dataset.ts'
+import { rollDice } from '../models/dice.ts'
+import { encodeRows } from '../models/encoding.ts'
+import type { Learner } from '../models/method.ts'
+import { build, starts, tell, type Work } from './work.ts'
+
+/** Measures all that the definition asks for, in its order. */
+export async function runEvaluations(work: Work, learner: Learner): Promise<void> {
+  const { definition, units, corpus, context } = work
+  const each = (starts.exporting - starts.evaluating) / Math.max(1, units.evaluations.length)
+  for (const [index, { unit, parameters }] of units.evaluations.entries()) {
+    context.stop.throwIfAborted()
+    const onProgress = (done: number) =>
+      tell(work, {
+        stage: 'evaluating',
+        detail: unit.name,
+        secondsLeft: null,
+        share: starts.evaluating + each * (index + done),
+      })
+    onProgress(0)
+    const subject = { learner, corpus, untrained: () => build(work) }
+    const dice = rollDice(definition.seed).for('evaluation', index)
+    const findings = await unit.measure(subject, parameters, dice, { onProgress, stop: context.stop })
+    await context.findings.report(index, unit.name, findings)
+    context.log.info(`evaluation '${unit.name}' is done`)
+  }
+}
+
+/** Every label of a dataset, read in blocks. */
+async function readLabels(dataset: Dataset): Promise<Int32Array> {
+  const labels = new Int32Array(dataset.size)
+  for (let first = 0; first < dataset.size; first += 1024) {
+    const count = Math.min(1024, dataset.size - first)
+    const read = await dataset.read(Int32Array.from({ length: count }, (_, i) => first + i))
+    labels.set(read.labels ?? [], first)
+  }
+  return labels
+}
+
+/** Streams the clean embeddings of both splits, in the order of the dataset, a block of rows at a time. */
+export async function exportEmbeddings(work: Work, learner: Learner): Promise<void> {
+  const { corpus, context } = work
+  const tap = learner.embedding
+  const dimension = learner.taps[tap]!.reduce((product, side) => product * side, 1)
+  for (const [index, dataset] of [corpus.train, corpus.test].entries()) {
+    const { split, size } = dataset
+    const from = starts.exporting + ((starts.end - starts.exporting) / 2) * index
+    const onProgress = (done: number) =>
+      tell(work, {
+        stage: 'exporting',
+        detail: split,
+        secondsLeft: null,
+        share: from + ((starts.end - starts.exporting) / 2) * done,
+      })
+    onProgress(0)
+    async function* rows() {
+      const watch = { onProgress, stop: context.stop }
+      for await (const block of encodeRows(learner, dataset, [tap], watch)) yield block.rows[tap]!
+    }
+    const meta = { rows: size, dimension, dtype: 'f32' as const, split, tap, dataset: dataset.name }
+    const labels = dataset.classes > 0 ? { labels: await readLabels(dataset) } : {}
+    await context.embeddings.put(
+      split,
+      { ...meta, ids: Int32Array.from({ length: size }, (_, i) => i), ...labels },
+      rows(),
+    )
+  }
+  context.log.info(`embeddings of ${corpus.train.size} training and ${corpus.test.size} test images are stored`)
+}
