@@ -10,7 +10,7 @@ import { openQueue } from './jobs/queue.ts'
 import { startReconciler } from './jobs/reconcile.ts'
 import { repeat } from './jobs/repeat.ts'
 import { type Supervisor, startSupervisor } from './jobs/supervisor.ts'
-import { awaitDatabase, type Database } from './store/database.ts'
+import { awaitDatabase } from './store/database.ts'
 import { newId } from './store/id.ts'
 import { type Ledger, openLedger } from './store/ledger.ts'
 import { channels, listen } from './store/listen.ts'
@@ -27,28 +27,30 @@ export interface RunningWorker {
 const heartbeatSeconds = 2
 /** Together at most 10, with the one that listens. */
 const connections = { database: 4, queue: 4 }
+/** For a Postgres that is starting beside us. */
+const patienceSeconds = 30
 
 function readVersion(): string {
   return (JSON.parse(readFileSync(join(installation, 'package.json'), 'utf8')) as { version: string }).version
 }
 
-async function openStore(config: Config): Promise<Database> {
+type Closing = () => Promise<unknown>
+
+/** Opens one part after the other; `closings` knows how to close what is open, whatever happens. */
+async function openParts(config: Config, log: Logger, closings: Closing[]) {
   if (!config.databaseUrl)
     throw new Misconfigured('DATABASE_URL is not set', "name the database, or use 'gestalt up', which brings its own")
-  const database = await awaitDatabase(
-    { url: config.databaseUrl, max: connections.database, name: 'gestalt-worker' },
-    30,
-  )
-  try {
-    const pending = await pendingMigrations(config.databaseUrl)
-    if (pending.length > 0)
-      throw new Misconfigured(`the database lacks the migrations ${pending.join(', ')}`, "run 'gestalt migrate'")
-    await openObjects(config).check()
-  } catch (error) {
-    await database.close()
-    throw error
-  }
-  return database
+  const { databaseUrl, redisUrl } = config
+  const pool = { url: databaseUrl, max: connections.database, name: 'gestalt-worker' }
+  const database = await awaitDatabase(pool, patienceSeconds)
+  closings.push(() => database.close())
+  const pending = await pendingMigrations(databaseUrl)
+  if (pending.length > 0)
+    throw new Misconfigured(`the database lacks the migrations ${pending.join(', ')}`, "run 'gestalt migrate'")
+  await openObjects(config).check()
+  const queue = await openQueue({ redisUrl, databaseUrl, connections: connections.queue, log })
+  closings.push(() => queue.close())
+  return { database, ledger: openLedger(database), queue }
 }
 
 /** Lets a cancel reach the child within a second: by notification, and by reading the runs after a reconnect. */
@@ -75,24 +77,14 @@ async function followRuns(supervisor: Supervisor, ledger: Ledger): Promise<void>
   }
 }
 
-/** Starts a worker in this process: it takes runs from the queue and performs each in a child process. */
-export async function startWorker(config: Config): Promise<RunningWorker> {
-  const log: Logger & pino.Logger = pino({ level: config.logLevel, base: { part: 'worker', pid: process.pid } })
-  const environment = childEnvironment()
-  const database = await openStore(config)
-  const databaseUrl = database.url
-  const { redisUrl, concurrency } = config
-  const queue = await openQueue({ redisUrl, databaseUrl, connections: connections.queue, log })
-  const ledger = openLedger(database)
-  const id = newId()
+/** Signs on and sends heartbeats, with the name of the engine as soon as a child has found it. */
+async function keepRegistered(id: string, config: Config, supervisor: Supervisor, ledger: Ledger, log: Logger) {
   const self = {
-    ...{ id, host: hostname(), pid: process.pid, version: readVersion(), engine: config.engine as string, concurrency },
+    ...{ id, host: hostname(), pid: process.pid, version: readVersion() },
+    ...{ engine: config.engine as string, concurrency: config.concurrency },
     ...{ cores: availableParallelism(), memoryBytes: totalmem() },
   }
   await ledger.workerStarted(self)
-
-  const supervisor = startSupervisor({ workerId: id, ledger, queue, config, environment, log })
-  const listener = await listenForCancels(databaseUrl, supervisor, ledger)
   const heartbeat = repeat(
     heartbeatSeconds,
     async () => {
@@ -102,26 +94,49 @@ export async function startWorker(config: Config): Promise<RunningWorker> {
     },
     (error) => log.warn(`heartbeat: ${(error as Error).message}`),
   )
-  const reconciler = startReconciler({ ledger, queue, database, log })
-  const consumer = await queue.work(supervisor.handle, { concurrency })
-  log.info(`worker ${id} takes up to ${concurrency} runs at once`)
-  process.send?.({ type: 'ready', id })
-
-  const probing = probeEngine(config.engine, environment, log).then(async (engine) => {
-    if (!engine) return
-    self.engine = engine.name
-    await ledger.workerStarted(self)
-  })
-  probing.catch((error) => log.warn(`the engine could not be probed: ${(error as Error).message}`))
-
-  let stopping: Promise<void> | undefined
-  async function close(): Promise<void> {
-    log.info(`worker ${id} stops`)
-    await Promise.all([consumer.close(), supervisor.shutdown()])
-    await Promise.all([heartbeat.close(), reconciler.close(), listener.close(), probing.catch(() => {})])
-    await ledger.workerStopped(id).catch((error) => log.warn(`not signed off: ${(error as Error).message}`))
-    await queue.close()
-    await database.close()
+  const probing = probeEngine(config.engine, childEnvironment(), log)
+    .then(async (engine) => {
+      if (!engine) return
+      self.engine = engine.name
+      await ledger.workerStarted(self)
+    })
+    .catch((error: Error) => log.warn(`the engine is not known: ${error.message}`))
+  return {
+    async close() {
+      await Promise.all([heartbeat.close(), probing])
+      await ledger.workerStopped(id).catch((error: Error) => log.warn(`not signed off: ${error.message}`))
+    },
   }
-  return { id, stop: () => (stopping ??= close()) }
+}
+
+/**
+ * Starts a worker in this process: it takes runs from the queue and performs each in a child process. Throws where it
+ * cannot: Unavailable (Postgres, Redis or the object store is away), Misconfigured (the database is not migrated).
+ */
+export async function startWorker(config: Config): Promise<RunningWorker> {
+  const log: Logger = pino({ level: config.logLevel, base: { part: 'worker', pid: process.pid } })
+  const closings: Closing[] = []
+  const close = async () => {
+    while (closings.length > 0) await closings.pop()!()
+  }
+  try {
+    const { database, ledger, queue } = await openParts(config, log, closings)
+    const id = newId()
+    const supervisor = startSupervisor({ workerId: id, ledger, queue, config, environment: childEnvironment(), log })
+    const listener = await listenForCancels(database.url, supervisor, ledger)
+    closings.push(() => listener.close())
+    const registered = await keepRegistered(id, config, supervisor, ledger, log)
+    closings.push(() => registered.close())
+    const reconciler = startReconciler({ ledger, queue, database, log })
+    closings.push(() => reconciler.close())
+    const consumer = await queue.work(supervisor.handle, { concurrency: config.concurrency })
+    closings.push(() => Promise.all([consumer.close(), supervisor.shutdown()]))
+    log.info(`worker ${id} takes up to ${config.concurrency} runs at once`)
+    process.send?.({ type: 'ready', id })
+    let stopping: Promise<void> | undefined
+    return { id, stop: () => (stopping ??= close()) }
+  } catch (error) {
+    await close()
+    throw error
+  }
 }

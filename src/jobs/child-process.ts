@@ -26,7 +26,7 @@ export interface Child {
 
 const wordsKept = 20
 /** Lines of a stack trace, of JavaScript or of the engine below, and its frame: for the log, not for the failure. */
-const trace = /^\s*(at |\d+: 0x|-{3,}|node:internal|Node\.js v|\^+$|$)/
+const trace = /^\s*(at |\d+: 0x|-{3,}|<---|node:internal|Node\.js v|\^+$|$)/
 const fromSource = import.meta.url.endsWith('.ts')
 const entry = fileURLToPath(new URL(fromSource ? './child.ts' : './child.js', import.meta.url))
 

@@ -1,0 +1,69 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { type Cluster, openCluster, type WorkerProcess } from '../chaos/cluster.ts'
+import { eventually } from '../eventually.ts'
+import { testDatabase } from '../postgres.ts'
+
+describe('a worker process', () => {
+  let place: Awaited<ReturnType<typeof testDatabase>>
+  let cluster: Cluster
+  let worker: WorkerProcess
+
+  beforeAll(async () => {
+    place = await testDatabase()
+    cluster = await openCluster(place.url)
+    worker = await cluster.startWorker({ GESTALT_CONCURRENCY: '2' })
+  })
+  afterAll(async () => {
+    await cluster.close()
+    await place.drop()
+  })
+
+  const self = async () => (await cluster.ledger.workers()).find(({ id }) => id === worker.id)!
+
+  it('registers itself, its machine and the engine its children will use', async () => {
+    expect(await self()).toMatchObject({ pid: worker.process.pid, concurrency: 2, stoppedAt: null })
+    await eventually(async () => expect((await self()).engine).toMatch(/^(wasm|cpu)$/), 20_000)
+  })
+
+  it('keeps to 10 connections, and each child to 2, with runs at work', async () => {
+    const runs = await Promise.all([cluster.submit(), cluster.submit()])
+    for (const runId of runs) await cluster.reaches(runId, 7)
+    const { rows } = await cluster.database.pool.query<{ name: string; count: number }>(
+      `SELECT application_name AS name, count(*)::int FROM pg_stat_activity
+       WHERE datname = current_database() AND application_name <> 'gestalt-test' GROUP BY 1`,
+    )
+    const count = (name: string) => rows.find((row) => row.name === name)?.count ?? 0
+    expect(count('gestalt-child')).toBeGreaterThanOrEqual(2)
+    expect(count('gestalt-child')).toBeLessThanOrEqual(2 * 2)
+    const all = rows.reduce((sum, row) => sum + row.count, 0)
+    const own = 2 // this test has the queue open as well
+    expect(all - count('gestalt-child') - own).toBeLessThanOrEqual(10)
+    expect((await self()).runIds.sort()).toEqual(runs.sort())
+    for (const runId of runs) await cluster.becomes(runId, 'succeeded')
+  })
+
+  it('samples processor and memory of its children', async () => {
+    const runId = await cluster.submit({ training: { epochs: 1000, batchSize: 32, checkpointEverySteps: 10_000 } })
+    const samples = await eventually(async () => {
+      const found = (await cluster.ledger.samples([runId], 100)).get(runId)!
+      expect(found.length).toBeGreaterThan(0)
+      return found
+    }, 30_000)
+    expect(samples[0]!.cpu).toBeGreaterThan(0)
+    expect(samples[0]!.rss).toBeGreaterThan(50e6)
+    await cluster.ledger.requestCancel(runId)
+    await cluster.becomes(runId, 'cancelled')
+  })
+
+  it('signs off and ends with 0 when it is told to', async () => {
+    expect(await worker.end('SIGTERM')).toBe(0)
+    expect((await self()).stoppedAt).not.toBeNull()
+  })
+
+  it('says what is wrong when it cannot start', async () => {
+    const empty = await testDatabase({ empty: true })
+    await expect(cluster.startWorker({ DATABASE_URL: empty.url })).rejects.toThrow(/gestalt migrate/)
+    await empty.drop()
+    await expect(cluster.startWorker({ DATABASE_URL: '' })).rejects.toThrow(/DATABASE_URL/)
+  })
+})
