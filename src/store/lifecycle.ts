@@ -2,7 +2,7 @@ import type pg from 'pg'
 import { Conflict, NotFound } from '../errors.ts'
 import { type Failure, isFinished, moves } from '../experiments/run.ts'
 import { isId, newId } from './id.ts'
-import { channels } from './listen.ts'
+import { channels, notifyRun } from './listen.ts'
 import { transaction } from './pool.ts'
 import { type Fence, type Run, runColumns } from './rows.ts'
 
@@ -33,12 +33,6 @@ interface EventRow {
   experimentId?: string
   runId?: string
   data?: unknown
-}
-
-/** Told to whoever listens when the transaction commits, and not at all when it does not. */
-export async function notify(client: pg.ClientBase, run: { id: string; version: number }): Promise<void> {
-  const payload = JSON.stringify({ runId: run.id, seq: run.version })
-  await client.query('SELECT pg_notify($1, $2)', [channels.runs, payload])
 }
 
 async function record(client: pg.ClientBase, { kind, experimentId, runId, data }: EventRow): Promise<void> {
@@ -83,7 +77,7 @@ async function move(client: pg.ClientBase, run: Run, change: Change, event: Omit
     ],
   )
   await record(client, { ...event, experimentId: run.experimentId, runId: run.id })
-  await notify(client, rows[0]!)
+  await notifyRun(client, rows[0]!)
   return rows[0]!
 }
 
@@ -152,7 +146,7 @@ async function insert(client: pg.ClientBase, experimentId: string, submission: S
       ],
     )
     await record(client, { kind: 'run-queued', experimentId, runId: id })
-    await notify(client, { id, version: 0 })
+    await notifyRun(client, { id, version: 0 })
   }
   return runIds
 }
@@ -253,7 +247,7 @@ export function requestCancel(pool: pg.Pool, runId: string): Promise<Run> {
       [runId],
     )
     await record(client, { kind: 'cancel-requested', experimentId: run.experimentId, runId })
-    await notify(client, rows[0]!)
+    await notifyRun(client, rows[0]!)
     return rows[0]!
   })
 }

@@ -4,6 +4,12 @@ import { translateDatabaseError } from './pool.ts'
 /** `runs`: {"runId","seq"} when a run has news. `control`: {"runId","action":"cancel"} to whoever performs it. */
 export const channels = { runs: 'gestalt_runs', control: 'gestalt_control' } as const
 
+/** Told to whoever listens when the transaction commits, and not at all when it does not. */
+export async function notifyRun(client: pg.ClientBase, run: { id: string; version: number }): Promise<void> {
+  const payload = JSON.stringify({ runId: run.id, seq: run.version })
+  await client.query('SELECT pg_notify($1, $2)', [channels.runs, payload])
+}
+
 export interface ListenHandlers {
   onMessage(channel: string, payload: string): void
   /** After the connection was lost and is there again: what was told meanwhile is gone, so read again. */

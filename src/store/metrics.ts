@@ -1,5 +1,5 @@
 import type pg from 'pg'
-import { Superseded } from '../errors.ts'
+import { superseded } from './fence.ts'
 import type { Fence } from './rows.ts'
 
 /** One number of a run; NaN and the infinities are kept. */
@@ -91,10 +91,6 @@ export async function appendPoints(database: Queryable, fence: Fence, points: re
   })
   if (rows[0]!.held === 0) throw superseded(fence)
   return rows[0]!.inserted
-}
-
-export function superseded({ runId, attempt }: Fence): Superseded {
-  return new Superseded(`attempt ${attempt} of run ${runId} is over`, 'stop: another attempt has it, or it has ended')
 }
 
 export { type Curve, type CurveQuery, readCurves } from './curves.ts'

@@ -19,7 +19,7 @@ type ByRun<T> = Promise<Map<string, T[]>>
 /** What belongs to runs, read for any number of them in one statement each. */
 export interface RunParts {
   attempts(runIds: Ids): ByRun<Attempt & { runId: string }>
-  /** The newest step first. */
+  /** The newest first. */
   checkpoints(runIds: Ids): ByRun<CheckpointRow>
   artifacts(runIds: Ids): ByRun<Artifact>
   artifact(id: string): Promise<Artifact | undefined>
@@ -60,7 +60,7 @@ export function readRunParts({ prisma, pool }: Database): RunParts {
     async checkpoints(runIds) {
       const rows = await prisma.storedCheckpoint.findMany({
         where: of(runIds),
-        orderBy: [{ step: 'desc' }, { attempt: 'desc' }],
+        orderBy: [{ attempt: 'desc' }, { step: 'desc' }],
       })
       return byRun(runIds, rows.map(sized))
     },

@@ -1,0 +1,148 @@
+import type pg from 'pg'
+import type { ByteSource } from '../data/dataset.ts'
+import { Superseded } from '../errors.ts'
+import type { Logger, RunContext } from '../experiments/context.ts'
+import type { EngineRecord } from '../experiments/run.ts'
+import type { Findings } from '../models/evaluation.ts'
+import { latestCheckpoint, saveCheckpoint } from './checkpoints.ts'
+import { putEmbeddings } from './embeddings.ts'
+import { fenced, persistently } from './fence.ts'
+import { openJournal } from './journal.ts'
+import type { ObjectStore } from './objects.ts'
+import { encodeNumbers, type Fence, type Usage } from './rows.ts'
+import { putArtifact, type RunFiles } from './stored-files.ts'
+
+export interface RunContextOptions {
+  /** Two connections are enough. */
+  database: { pool: pg.Pool }
+  objects: ObjectStore
+  bytes: ByteSource
+  fence: Fence
+  stop: AbortSignal
+  /** Told what the run's own log is told. */
+  log?: Logger
+  /** Seconds to wait for a database that is away. */
+  patience?: number
+}
+
+/** The window of a run to the service, with what only its process needs. */
+export interface ServiceContext extends RunContext {
+  /** What computes this attempt. */
+  recordEngine(engine: EngineRecord): Promise<void>
+  sample(usage: Usage): void
+  /** Gives up what has not been flushed. */
+  close(): Promise<void>
+}
+
+/** The file name of a picture may be shown and saved: nothing but plain signs. */
+function pictureName(index: number, evaluation: string, name: string, type: string): string {
+  const plain = name.replace(/[^A-Za-z0-9_-]+/g, '-')
+  return `findings/${index}-${evaluation}-${plain}.${type === 'image/png' ? 'png' : 'svg'}`
+}
+
+async function reportFindings(files: RunFiles, index: number, evaluation: string, findings: Findings): Promise<void> {
+  const pictures: { name: string; type: string; artifactId: string }[] = []
+  for (const { name, type, bytes } of findings.pictures ?? []) {
+    const artifactId = await putArtifact(files, pictureName(index, evaluation, name, type), type, bytes)
+    pictures.push({ name, type, artifactId })
+  }
+  const notFinite = (_key: string, value: unknown) =>
+    typeof value === 'number' && !Number.isFinite(value) ? String(value) : value
+  const row = [
+    files.fence.runId,
+    index,
+    evaluation,
+    JSON.stringify(encodeNumbers(findings.scores)),
+    JSON.stringify(findings.tables ?? [], notFinite),
+    JSON.stringify(pictures),
+  ]
+  await persistently(files.patience, () =>
+    fenced(files.pool, files.fence, (client) =>
+      client.query(
+        `INSERT INTO findings (run_id, index, evaluation, scores, tables, pictures) VALUES ($1, $2, $3, $4, $5, $6)
+         ON CONFLICT (run_id, index) DO UPDATE SET evaluation = excluded.evaluation, scores = excluded.scores,
+           tables = excluded.tables, pictures = excluded.pictures, created_at = now()`,
+        row,
+      ),
+    ),
+  )
+}
+
+/**
+ * Opens the window of an attempt to the service. Every write is fenced: once another attempt has begun, or the run has
+ * ended, calls throw Superseded and `stop` is aborted with that reason. While the database is away writes wait, in
+ * bounds; then calls throw Unavailable.
+ */
+export async function openRunContext(options: RunContextOptions): Promise<ServiceContext> {
+  const { objects, bytes, fence, log: outer } = options
+  const { pool } = options.database
+  const lost = new AbortController()
+  const closing = new AbortController()
+  let told = false
+  const patience = {
+    seconds: options.patience ?? 120,
+    signal: closing.signal,
+    onWait: (error: unknown) => {
+      if (!told) outer?.warn(`the database is away, waiting: ${(error as Error).message}`)
+      told = true
+    },
+  }
+  const journal = openJournal(pool, fence, patience, (error) => {
+    if (error instanceof Superseded) lost.abort('superseded')
+    else outer?.error(error.message)
+  })
+  const say = (level: 'info' | 'warn' | 'error') => (text: string) => {
+    outer?.[level](text)
+    journal.line(level, text)
+  }
+  const log = { info: say('info'), warn: say('warn'), error: say('error') }
+  const files: RunFiles = { pool, objects, fence, patience, log }
+  /** Whoever learns first that the attempt is over makes the rest stop too. */
+  async function own<T>(work: Promise<T>): Promise<T> {
+    return work.catch((error: unknown) => {
+      if (error instanceof Superseded) lost.abort('superseded')
+      throw error
+    })
+  }
+  await persistently(patience, () => fenced(pool, fence, async () => {}))
+  return {
+    log,
+    bytes,
+    stop: AbortSignal.any([options.stop, lost.signal]),
+    metrics: {
+      report(step, values) {
+        const time = new Date()
+        journal.points(Object.entries(values).map(([name, value]) => ({ name, step, value, time })))
+      },
+    },
+    progress: (progress) => journal.progress(progress),
+    checkpoints: {
+      latest: () => own(latestCheckpoint(files)),
+      async save(checkpoint, { final = false } = {}) {
+        // What led to a checkpoint must not be missing after it: a later attempt does not repeat those steps.
+        await journal.flush()
+        await own(saveCheckpoint(files, checkpoint, final))
+      },
+    },
+    artifacts: { put: async (name, type, content) => void (await own(putArtifact(files, name, type, content))) },
+    embeddings: { put: (name, meta, rows) => own(putEmbeddings(files, name, meta, rows)) },
+    findings: { report: (index, evaluation, findings) => own(reportFindings(files, index, evaluation, findings)) },
+    flush: () => journal.flush(),
+    async recordEngine(engine) {
+      await persistently(patience, () =>
+        fenced(pool, fence, (client) =>
+          client.query('UPDATE attempts SET engine = $3 WHERE run_id = $1 AND number = $2', [
+            fence.runId,
+            fence.attempt,
+            JSON.stringify(engine),
+          ]),
+        ),
+      )
+    },
+    sample: (usage) => journal.sample(usage),
+    async close() {
+      closing.abort()
+      await journal.close()
+    },
+  }
+}
