@@ -88,20 +88,22 @@ program
 program
   .command('api')
   .description('start the API server alone (DATABASE_URL names its Postgres)')
+  .addOption(new Option('--await-database').hideHelp())
   .action(
-    action(async (config) => {
-      const [{ startServer }, { serveUntilStopped }] = await Promise.all([import('../server.ts'), import('./serve.ts')])
-      return serveUntilStopped(await startServer(config))
+    action(async (config, _output, options: { awaitDatabase?: boolean }) => {
+      const [{ startServer }, serve] = await Promise.all([import('../server.ts'), import('./serve.ts')])
+      return serve.serveUntilStopped(await startServer(await serve.settled(config, options)))
     }),
   )
 
 program
   .command('worker')
   .description('start one worker process alone (DATABASE_URL names its Postgres)')
+  .addOption(new Option('--await-database').hideHelp())
   .action(
-    action(async (config) => {
-      const [{ startWorker }, { serveUntilStopped }] = await Promise.all([import('../worker.ts'), import('./serve.ts')])
-      return serveUntilStopped(await startWorker(config))
+    action(async (config, _output, options: { awaitDatabase?: boolean }) => {
+      const [{ startWorker }, serve] = await Promise.all([import('../worker.ts'), import('./serve.ts')])
+      return serve.serveUntilStopped(await startWorker(await serve.settled(config, options)))
     }),
   )
 

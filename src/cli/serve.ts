@@ -1,3 +1,5 @@
+import type { Config } from '../config.ts'
+
 /** In a terminal Ctrl-C reaches parent and child alike, and the parent asks with SIGTERM as well: one wish, not two. */
 const oneWishMilliseconds = 1000
 
@@ -21,4 +23,19 @@ export async function serveUntilStopped(served: { stop(): Promise<void> }): Prom
   await askedToStop()
   await served.stop()
   return 0
+}
+
+/**
+ * The settings with the database's address. Where the process that started this one brings the database, the address
+ * comes from it once the database is ready.
+ */
+export async function settled(config: Config, options: { awaitDatabase?: boolean }): Promise<Config> {
+  if (!options.awaitDatabase) return config
+  const databaseUrl = await new Promise<string>((resolve) => {
+    process.on('message', (message: { type?: string; url?: string }) => {
+      if (message.type === 'database' && message.url) resolve(message.url)
+    })
+    process.once('disconnect', () => process.exit(0))
+  })
+  return { ...config, databaseUrl }
 }

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type Config, installation } from '../config.ts'
 import { Unavailable } from '../errors.ts'
-import { startPostgres } from '../store/embedded-postgres.ts'
+import { type EmbeddedPostgres, startPostgres } from '../store/embedded-postgres.ts'
 import { migrate } from '../store/migrate.ts'
 
 /** The whole service on one machine: Postgres, one API process, one worker process. */
@@ -27,13 +27,14 @@ const entry = fileURLToPath(new URL('../../bin/gestalt.js', import.meta.url))
 /** How long a part may take to stop before it is killed: a training step and a checkpoint fit in. */
 const graceSeconds = 30
 
-function startPart(name: 'api' | 'worker', home: string, environment: Record<string, string>): Part {
+/** Starts a part, which loads its code and then waits for the database's address. */
+function startPart(name: 'api' | 'worker', home: string): Part {
   const log = join(home, 'logs', `${name}.log`)
   mkdirSync(join(home, 'logs'), { recursive: true })
   const file = openSync(log, 'a')
-  const child = fork(entry, [name], {
+  const child = fork(entry, [name, '--await-database'], {
     cwd: installation,
-    env: { ...process.env, ...environment },
+    env: { ...process.env, GESTALT_HOME: home },
     stdio: ['ignore', file, file, 'ipc'],
   })
   closeSync(file)
@@ -44,7 +45,7 @@ function startPart(name: 'api' | 'worker', home: string, environment: Record<str
     child.on('message', (message: { type?: string; url?: string; message?: string; cure?: string }) => {
       if (message.type === 'ready') resolve(message)
       if (message.type === 'failed')
-        reject(new Unavailable(message.message ?? `the ${name} failed`, message.cure ?? ''))
+        reject(new Unavailable(message.message ?? `the ${name} failed`, message.cure ?? `see ${log}`))
     })
     ended.then((code) =>
       reject(
@@ -63,15 +64,27 @@ async function stopPart(part: Part): Promise<void> {
   clearTimeout(timer)
 }
 
+/** Resolves when a part ends that was not asked to, or does not come up. */
+function breakage(parts: readonly Part[], database: EmbeddedPostgres | undefined): Promise<string> {
+  return Promise.race([
+    ...parts.map((part) => part.ended.then((code) => `the ${part.name} process ended (${code})`)),
+    ...parts.map((part) => part.ready.then(never, (error: Error) => error.message)),
+    ...(database ? [database.exited.then(() => 'the database ended')] : []),
+  ])
+}
+
+function never(): Promise<string> {
+  return new Promise(() => {})
+}
+
 /**
- * Starts what the configuration does not already name elsewhere. Throws Conflict where another process uses the same
- * home, Unavailable where a part does not come up; what had started is stopped again.
+ * Starts what the configuration does not already name elsewhere, and returns when the API takes requests. Throws
+ * Conflict where another process uses the same home, Unavailable where a part does not come up; what had started is
+ * stopped again. The parts load their code while the database starts.
  */
 export async function startStack(config: Config, say: (line: string) => void): Promise<Stack> {
-  const database = config.databaseUrl ? undefined : await startPostgres({ home: config.home })
-  if (database?.notice) say(database.notice)
-  const databaseUrl = config.databaseUrl ?? database!.url
   const parts: Part[] = []
+  let database: EmbeddedPostgres | undefined
   let stopping = false
   const stop = async () => {
     stopping = true
@@ -79,15 +92,20 @@ export async function startStack(config: Config, say: (line: string) => void): P
     await database?.stop()
   }
   try {
+    const starting = config.databaseUrl ? undefined : startPostgres({ home: config.home })
+    const api = startPart('api', config.home)
+    parts.push(api)
+    database = await starting
+    if (database?.notice) say(database.notice)
+    const databaseUrl = config.databaseUrl ?? database!.url
     await migrate(databaseUrl)
-    const environment = { DATABASE_URL: databaseUrl, GESTALT_HOME: config.home }
-    parts.push(startPart('api', config.home, environment), startPart('worker', config.home, environment))
-    const [api] = await Promise.all(parts.map((part) => part.ready))
-    const broken = Promise.race([
-      ...parts.map((part) => part.ended.then((code) => `the ${part.name} process ended (${code})`)),
-      ...(database ? [database.exited.then(() => 'the database ended')] : []),
-    ]).then((reason) => (stopping ? new Promise<string>(() => {}) : reason))
-    return { url: api?.url ?? config.publicUrl, broken, stop }
+    api.process.send({ type: 'database', url: databaseUrl })
+    const worker = startPart('worker', config.home)
+    parts.push(worker)
+    worker.process.send({ type: 'database', url: databaseUrl })
+    const { url } = await api.ready
+    const broken = breakage(parts, database).then((reason) => (stopping ? never() : reason))
+    return { url: url ?? config.publicUrl, broken, stop }
   } catch (error) {
     await stop()
     throw error
