@@ -42,8 +42,7 @@ async function performRun({ runId, attempt, definition, config }: Task): Promise
     try {
       await context.recordEngine(engine)
       const outcome = await perform(parseDefinition(definition), context)
-      await context.flush()
-      return outcome === 'succeeded' ? { type: 'succeeded' } : { type: 'stopped', reason: stopReason() }
+      return outcome === 'succeeded' ? { type: outcome } : { type: outcome, reason: context.stop.reason as StopReason }
     } catch (error) {
       if (!(error instanceof Superseded)) await tellOwner(context, error)
       throw error
@@ -58,7 +57,6 @@ async function performRun({ runId, attempt, definition, config }: Task): Promise
 
 /** What went wrong belongs into the run's own log too, as far as the database takes it. */
 async function tellOwner(context: { log: Logger; flush(): Promise<void> }, error: unknown): Promise<void> {
-  if (stop.signal.aborted && error === stop.signal.reason) return
   context.log.error(failureOf(error).failure.message)
   await Promise.race([context.flush().catch(() => {}), sleep(5000)])
 }
@@ -68,13 +66,8 @@ function databaseUrl(config: Config): string {
   throw new Error('the task names no database')
 }
 
-function stopReason(): StopReason {
-  return stop.signal.reason as StopReason
-}
-
 function outcomeOf(error: unknown): FromChild {
   if (error instanceof Superseded) return { type: 'superseded' }
-  if (stop.signal.aborted && error === stop.signal.reason) return { type: 'stopped', reason: stopReason() }
   console.error(error instanceof Error ? error.stack : error)
   return { type: 'failed', ...failureOf(error) }
 }

@@ -75,7 +75,7 @@ describe('the supervisor', () => {
   })
 
   it('fails a run at once when its loss is not a number, with the cure and without a stack trace', async () => {
-    const optimizer = { name: 'sgd', learningRate: 1e30, momentum: 0.9 }
+    const optimizer = { name: 'sgd', learningRate: 1000, weightDecay: 1 }
     const runId = await submit({ training: { epochs: 20, batchSize: 32, optimizer } })
     await start().handle({ runId })
     const { state, failure, attempt } = await read(runId)
