@@ -24,6 +24,8 @@ export interface RunningServer {
 const connections = { database: 12, queue: 5 }
 /** For a Postgres that is starting beside us. */
 const patienceSeconds = 5
+/** For requests that are at work when the process stops. */
+const graceSeconds = 10
 
 type Closing = () => Promise<unknown>
 
@@ -72,6 +74,18 @@ async function listen(app: FastifyInstance, { host, port }: Config): Promise<str
   }
 }
 
+/** Requests at work may finish; connections are closed as they fall idle, and after the grace in any case. */
+async function closeApp(app: FastifyInstance): Promise<void> {
+  const sweep = setInterval(() => app.server.closeIdleConnections(), 50)
+  const end = setTimeout(() => app.server.closeAllConnections(), graceSeconds * 1000)
+  try {
+    await app.close()
+  } finally {
+    clearInterval(sweep)
+    clearTimeout(end)
+  }
+}
+
 /**
  * Serves the API in this process. Throws where it cannot: Unavailable (Postgres is away), Misconfigured (the database
  * is not migrated), Conflict (the port is in use); what had been opened is closed again.
@@ -86,7 +100,7 @@ export async function startServer(asked: Config): Promise<RunningServer> {
   try {
     const parts = await openParts(config, closings)
     const app = await createApp(parts)
-    closings.push(() => app.close())
+    closings.push(() => closeApp(app))
     const { ledger, queue, database } = parts
     const reconciler = startReconciler({ ledger, queue, database, log: app.log })
     closings.push(() => reconciler.close())

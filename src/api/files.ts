@@ -1,3 +1,4 @@
+import { Readable } from 'node:stream'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { ObjectStore } from '../store/objects.ts'
 import { Refused } from './failures.ts'
@@ -68,6 +69,7 @@ export async function sendFile(
   reply.type(type)
   if (range) reply.code(206).header('content-range', `bytes ${range.start}-${range.end}/${size}`)
   reply.header('content-length', range ? range.end - range.start + 1 : size)
-  if (request.method === 'HEAD') return reply.send()
+  // An empty stream, since Fastify would write the length of an empty text over ours.
+  if (request.method === 'HEAD') return reply.send(Readable.from([]))
   return reply.send(await objects.get(key, range && { start: range.start, end: range.end + 1 }))
 }

@@ -11,7 +11,7 @@ beforeAll(async () => {
   world = await openWorld()
   const { objects, database } = world.parts
   const runId = await acceptRun(world.parts)
-  const { key, size, sha256 } = await objects.put('runs/1/Bild "ä".txt', Buffer.from(text), { type: 'text/html' })
+  const { key, size, sha256 } = await objects.put('runs/1/picture', Buffer.from(text), { type: 'text/html' })
   await database.pool.query(
     `INSERT INTO artifacts (id, run_id, attempt, name, type, key, size, sha256) VALUES ($1, $2, 1, $3, $4, $5, $6, $7)`,
     [id, runId, 'folder/Bild "ä".txt', 'text/html', key, size, sha256],
@@ -33,7 +33,7 @@ describe('GET /v1/artifacts/:id', () => {
       'accept-ranges': 'bytes',
       'x-content-type-options': 'nosniff',
       'content-security-policy': "default-src 'none'; sandbox",
-      'content-disposition': `attachment; filename="Bild ____.txt"; filename*=UTF-8''Bild%20%22%C3%A4%22.txt`,
+      'content-disposition': `attachment; filename="Bild ___.txt"; filename*=UTF-8''Bild%20%22%C3%A4%22.txt`,
       etag: expect.stringMatching(/^"[0-9a-f]{64}"$/),
     })
   })
@@ -86,13 +86,17 @@ describe('GET /v1/artifacts/:id', () => {
 describe('GET /objects/*', () => {
   it('serves what was signed, for its time and to nobody else', async () => {
     const { objects } = world.parts
-    const link = new URL(await objects.link('runs/1/Bild "ä".txt', { seconds: 60, name: 'b.txt', type: 'text/plain' }))
+    const link = new URL(await objects.link('runs/1/picture', { seconds: 60, name: 'b.txt', type: 'text/plain' }))
     const path = link.pathname + link.search
     const response = await world.send(path)
     expect([response.statusCode, response.body]).toEqual([200, text])
     expect(response.headers['content-disposition']).toContain('attachment; filename="b.txt"')
     expect((await world.send(path, undefined, { headers: { range: 'bytes=0-0' } })).body).toBe('a')
-    for (const broken of [path.replace('60', '61').replace(/expires=\d+/, 'expires=9999999999'), link.pathname, `${path}0`])
+    for (const broken of [
+      path.replace('60', '61').replace(/expires=\d+/, 'expires=9999999999'),
+      link.pathname,
+      `${path}0`,
+    ])
       expect((await world.send(broken)).json()).toMatchObject({ status: 403, code: 'bad-link' })
     const other = await objects.link('runs/1/none', { seconds: 60 })
     expect((await world.send(other.replace(/^https?:\/\/[^/]+/, ''))).statusCode).toBe(404)

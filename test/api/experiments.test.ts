@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { eventually } from '../eventually.ts'
-import { openProxy } from './proxy.ts'
+import { openGate } from './gate.ts'
 import { definition, openWorld, type World } from './world.ts'
 
 let world: World
@@ -18,7 +18,11 @@ describe('POST /v1/experiments', () => {
     const { experimentId, runIds } = response.json()
     expect(response.headers.location).toBe(`/v1/experiments/${experimentId}`)
     const shown = await world.send(response.headers.location as string)
-    expect(shown.json()).toMatchObject({ id: experimentId, name: 'accepted', runs: [{ id: runIds[0], state: 'queued' }] })
+    expect(shown.json()).toMatchObject({
+      id: experimentId,
+      name: 'accepted',
+      runs: [{ id: runIds[0], state: 'queued' }],
+    })
     expect(shown.json().definition.training.checkpointEverySteps).toBeTypeOf('number')
     await eventually(async () => expect(await world.parts.queue.has({ runId: runIds[0], attempt: 0 })).toBe(true))
   })
@@ -43,7 +47,12 @@ describe('POST /v1/experiments', () => {
     expect(response.json().errors[0].pointer).toBe('/training/batchSize')
   })
 
-  it.each([['null', 400], ['[]', 400], ['"text"', 400], ['3', 400]])('refuses %s as a body', async (body, status) => {
+  it.each([
+    ['null', 400],
+    ['[]', 400],
+    ['"text"', 400],
+    ['3', 400],
+  ])('refuses %s as a body', async (body, status) => {
     const response = await world.send('/v1/experiments', body)
     expect(response.statusCode).toBe(status)
     expect(response.json().errors.length).toBeGreaterThan(0)
@@ -53,24 +62,29 @@ describe('POST /v1/experiments', () => {
     const before = await count()
     const response = await world.send('/v1/experiments?dryRun=true', definition())
     expect(response.statusCode).toBe(200)
-    expect(response.json()).toMatchObject({ runs: 1, images: { train: 256, test: 64 }, steps: 16, definition: { seed: 0 } })
+    expect(response.json()).toMatchObject({
+      runs: 1,
+      images: { train: 256, test: 64 },
+      steps: 16,
+      definition: { seed: 0 },
+    })
     expect(response.json().weights).toBeGreaterThan(0)
     expect(await count()).toBe(before)
     expect((await world.send('/v1/experiments?dryRun=perhaps', definition())).statusCode).toBe(400)
   })
 
   it('takes the run though the queue is away', async () => {
-    const proxy = await openProxy(world.parts.config.databaseUrl!)
-    const away = await openWorld({ databaseUrl: world.parts.config.databaseUrl }, { queueUrl: proxy.url })
+    const gate = await openGate(world.parts.config.databaseUrl!)
+    const away = await openWorld({ databaseUrl: world.parts.config.databaseUrl }, { queueUrl: gate.url })
     try {
-      await proxy.shut()
+      await gate.shut()
       const response = await away.send('/v1/experiments', definition({ name: 'unqueued' }))
       expect(response.statusCode).toBe(202)
       expect((await away.send(response.headers.location as string)).json().runs[0].state).toBe('queued')
     } finally {
-      await proxy.open()
+      await gate.open()
       await away.close()
-      await proxy.close()
+      await gate.close()
     }
   })
 })

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { openProxy, type Proxy } from './proxy.ts'
+import { type Gate, openGate } from './gate.ts'
 import { definition, openWorld, type World } from './world.ts'
 
 let world: World
@@ -82,21 +82,21 @@ describe('what bad requests get', () => {
 })
 
 describe('while Postgres is away', () => {
-  let proxy: Proxy
+  let gate: Gate
   let away: World
   beforeAll(async () => {
-    proxy = await openProxy(world.parts.config.databaseUrl!)
-    away = await openWorld({ databaseUrl: proxy.url })
+    gate = await openGate(world.parts.config.databaseUrl!)
+    away = await openWorld({ databaseUrl: gate.url })
   })
   afterAll(async () => {
-    await proxy.open()
+    await gate.open()
     await away.close()
-    await proxy.close()
+    await gate.close()
   })
 
   it('answers 503 with a cure, is alive but not ready, and recovers by itself', async () => {
     expect((await away.send('/readyz')).statusCode).toBe(200)
-    await proxy.shut()
+    await gate.shut()
     const response = await away.send('/v1/runs')
     expectProblem(response, 503, 'unavailable')
     expect(response.headers['retry-after']).toBe('2')
@@ -105,7 +105,7 @@ describe('while Postgres is away', () => {
     expectProblem(await away.send('/readyz'), 503, 'unavailable')
     const { errors } = await away.query('{ runs { totalCount } }')
     expect(errors).toMatchObject([{ extensions: { code: 'unavailable' } }])
-    await proxy.open()
+    await gate.open()
     expect((await away.send('/v1/runs')).statusCode).toBe(200)
     expect((await away.send('/v1/runs')).json()).toMatchObject({ items: [expect.anything()] })
   })

@@ -36,18 +36,21 @@ describe('the documentation', () => {
       for (const operation of Object.values(path)) expect(operation.summary).toMatch(/\S/)
   })
 
-  it.each(['/docs', '/graphiql'])('serves %s and all it needs itself, under a policy that allows nothing else', async (page) => {
-    const response = await world.send(page)
-    expect(response.statusCode).toBe(200)
-    expect(response.headers['content-security-policy']).toContain("script-src 'self';")
-    expect(response.body).not.toMatch(/(src|href)="(https?:)?\/\//)
-    const links = [...response.body.matchAll(/(?:src|href)="(?!data:)([^"]+)"/g)].map((match) => match[1]!)
-    expect(links.length).toBeGreaterThan(3)
-    for (const link of links) {
-      const asset = await world.send(new URL(link, `http://host${page}`).pathname)
-      expect([link, asset.statusCode]).toEqual([link, 200])
-    }
-  })
+  it.each(['/docs', '/graphiql'])(
+    'serves %s and all it needs itself, under a policy that allows nothing else',
+    async (page) => {
+      const response = await world.send(page)
+      expect(response.statusCode).toBe(200)
+      expect(response.headers['content-security-policy']).toContain("script-src 'self';")
+      expect(response.body).not.toMatch(/(src|href)="(https?:)?\/\//)
+      const links = [...response.body.matchAll(/(?:src|href)="(?!data:)([^"]+)"/g)].map((match) => match[1]!)
+      expect(links.length).toBeGreaterThan(3)
+      for (const link of links) {
+        const asset = await world.send(new URL(link, `http://host${page}`).pathname)
+        expect([link, asset.statusCode]).toEqual([link, 200])
+      }
+    },
+  )
 
   it('leads from the root to the playground', async () => {
     const response = await world.send('/')

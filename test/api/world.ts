@@ -50,7 +50,11 @@ export async function openWorld(changes: Partial<Config> = {}, other: { queueUrl
   const app = await createApp(parts)
   const host = { host: '127.0.0.1' }
   const send: World['send'] = (path, body, options) => {
-    const headers = { ...host, ...(body === undefined ? {} : { 'content-type': 'application/json' }), ...options?.headers }
+    const headers = {
+      ...host,
+      ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+      ...options?.headers,
+    }
     const method = body === undefined ? 'GET' : 'POST'
     const payload = body === undefined ? undefined : typeof body === 'string' ? body : JSON.stringify(body)
     return app.inject({ method, url: path, payload, ...options, headers })

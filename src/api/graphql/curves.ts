@@ -23,7 +23,7 @@ export function readCurveArguments({ names, from, to, maxPoints }: CurveArgument
     ...(names ? { names } : {}),
     ...(typeof from === 'number' ? { from } : {}),
     ...(typeof to === 'number' ? { to } : {}),
-    maxPoints: between('maxPoints', maxPoints ?? 500, 4, 10_000),
+    maxPoints: between('maxPoints', maxPoints ?? 500, 5, 10_000),
   }
 }
 

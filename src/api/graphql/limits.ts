@@ -81,7 +81,7 @@ class Meter {
     if (!node.selectionSet) return { cost: 0, depth: 1 }
     const field = type instanceof GraphQLObjectType ? type.getFields()[node.name.value] : undefined
     const inner = this.measure(node.selectionSet, field && getNamedType(field.type))
-    return { cost: 1 + this.factor(node, field) * (1 + inner.cost), depth: 1 + inner.depth }
+    return { cost: this.factor(node, field) * (1 + inner.cost), depth: 1 + inner.depth }
   }
 
   /** How many objects a field answers: what its arguments say, or what is usual. */
@@ -93,7 +93,7 @@ class Meter {
     const times = typeof rule.times === 'string' ? values[rule.times] : 1
     const { names } = values
     const assumed = Array.isArray(names) ? names.length : typeof rule.assumed === 'number' ? rule.assumed : 1
-    return Math.max(typeof times === 'number' ? times : 1, 1) * Math.max(assumed, 1)
+    return Math.max(typeof times === 'number' ? times : 1, 1) * assumed
   }
 }
 

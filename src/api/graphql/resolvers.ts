@@ -3,7 +3,7 @@ import type { Artifact, EmbeddingSet, Experiment, Run } from '../../store/ledger
 import { type AskedFilter, readFilter } from '../filters.ts'
 import { findExperiment, findRun } from '../resources.ts'
 import { judgeDefinition, submitExperiment } from '../submit.ts'
-import { type PageArguments, readPageArguments, toConnection } from './connection.ts'
+import { connectionFields, type PageArguments, readPageArguments, toConnection } from './connection.ts'
 import type { GraphQLParts } from './context.ts'
 import { between, type CurveArguments, curveObject, readCurveArguments } from './curves.ts'
 import type { Resolvers } from './schema.ts'
@@ -49,7 +49,7 @@ const mutations: Resolvers[string] = {
   ) {
     if (asked.dryRun) {
       const plan = await judgeDefinition(parts, asked.definition)
-      return { experiment: null, runs: [], plan, replayed: false }
+      return { experimentId: null, runs: [], plan, replayed: false }
     }
     const key = asked.idempotencyKey ?? undefined
     const { experimentId, runIds, plan, replayed } = await submitExperiment(parts, asked.definition, {
@@ -57,7 +57,7 @@ const mutations: Resolvers[string] = {
       log: parts.log,
     })
     const runs = await parts.ledger.runs([...runIds])
-    return { experiment: () => findExperiment(parts, experimentId), runs: [...runs.values()], plan, replayed }
+    return { experimentId, runs: [...runs.values()], plan, replayed }
   },
   async cancelRun(_root: unknown, { id }: { id: string }, parts) {
     const run = await findRun(parts, id)
@@ -101,6 +101,12 @@ export const resolvers: Resolvers = {
   },
   Mutation: mutations,
   Subscription: subscriptions,
+  ExperimentConnection: connectionFields,
+  RunConnection: connectionFields,
+  Submission: {
+    experiment: ({ experimentId }: { experimentId: string | null }, _asked: unknown, parts) =>
+      experimentId === null ? null : findExperiment(parts, experimentId),
+  },
   Experiment: {
     runs: async (experiment: Experiment, _asked: unknown, { loaders }) =>
       (await loaders.runsOfExperiment(experiment.id, undefined)) ?? [],

@@ -33,8 +33,9 @@ export const JSONValue = new GraphQLScalarType<unknown, unknown>({
 export const BigIntValue = new GraphQLScalarType<bigint, number | string>({
   name: 'BigInt',
   serialize(value) {
-    const whole = typeof value === 'bigint' ? value : readInteger(value)
-    return Number.isSafeInteger(Number(whole)) ? Number(whole) : whole.toString()
+    if (typeof value === 'number' && Number.isSafeInteger(value)) return value
+    const whole = typeof value === 'number' && Number.isInteger(value) ? BigInt(value) : value
+    return typeof whole === 'bigint' ? whole.toString() : readInteger(whole).toString()
   },
   parseValue: readInteger,
   parseLiteral: (node) => readInteger(node.kind === Kind.INT || node.kind === Kind.STRING ? node.value : undefined),

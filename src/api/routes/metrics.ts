@@ -13,7 +13,7 @@ const query = Type.Object(
     ),
     from: Type.Optional(Type.Integer({ minimum: 0, description: 'First step.' })),
     to: Type.Optional(Type.Integer({ minimum: 0, description: 'Last step, included.' })),
-    maxPoints: Type.Integer({ minimum: 4, maximum: 10_000, default: 1000, description: 'Of a curve.' }),
+    maxPoints: Type.Integer({ minimum: 5, maximum: 10_000, default: 1000, description: 'Of a curve.' }),
   },
   { additionalProperties: false },
 )

@@ -1,14 +1,14 @@
 import { connect, createServer, type Server, type Socket } from 'node:net'
 
 /** A door before a Postgres that can be shut: connections through it end, and new ones are refused. */
-export interface Proxy {
+export interface Gate {
   url: string
   shut(): Promise<void>
   open(): Promise<void>
   close(): Promise<void>
 }
 
-export async function openProxy(databaseUrl: string): Promise<Proxy> {
+export async function openGate(databaseUrl: string): Promise<Gate> {
   const target = new URL(databaseUrl)
   const sockets = new Set<Socket>()
   const server: Server = createServer((inner) => {
