@@ -41,8 +41,8 @@ export async function serveDocumentation(app: FastifyInstance): Promise<void> {
       staticCSP: pagePolicy,
       // The validator's badge would be an image from another host.
       uiConfig: { validatorUrl: null, persistAuthorization: true, docExpansion: 'list', tryItOutEnabled: true },
-      theme: { title: 'Gestalt: API' },
-      logo: undefined,
+      // The bar on top would only offer to load the document of somebody else.
+      theme: { title: 'Gestalt: API', css: [{ filename: 'gestalt.css', content: '.topbar { display: none }' }] },
     })
   })
 }

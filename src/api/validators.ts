@@ -1,5 +1,7 @@
 import { Ajv, type Options } from 'ajv'
 import type { FastifyInstance } from 'fastify'
+import type { TSchema } from 'typebox'
+import { asWritten, type Schema } from '../experiments/schema.ts'
 
 const shared: Options = {
   allErrors: true,
@@ -22,4 +24,9 @@ export function setValidators(app: FastifyInstance): void {
   app.setValidatorCompiler(({ schema, httpPart }) => (httpPart === 'body' ? strict : lenient).compile(schema))
   // Answers are ours: schemas describe them, and JSON.stringify writes every field.
   app.setSerializerCompiler(() => JSON.stringify)
+}
+
+/** A schema as a caller sees it: what has a default may be left out. */
+export function written<T extends TSchema>(schema: T): T {
+  return asWritten(schema as Schema) as T
 }

@@ -1,7 +1,9 @@
 /* The tabs a first visit opens with. */
 window.gestaltExamples = [
   {
-    query: `# The newest runs. With a token: { "authorization": "Bearer …" } in the Headers tab below.
+    query: `# The newest runs. Where a token is asked for,
+# write this into the Headers tab below:
+# { "authorization": "Bearer …" }
 query Runs {
   runs(first: 10) {
     totalCount
@@ -19,7 +21,8 @@ query Runs {
 `,
   },
   {
-    query: `# One run with its loss curve: real points, at most maxPoints of them.
+    query: `# One run with its loss curve:
+# real points, at most maxPoints of them.
 query Curve($id: ID!) {
   run(id: $id) {
     name
@@ -38,7 +41,8 @@ query Curve($id: ID!) {
     variables: { id: 'the id of a run' },
   },
   {
-    query: `# A new experiment. As a dry run it answers only the plan; set dryRun to false to start it.
+    query: `# A new experiment. As a dry run it answers
+# only the plan; set dryRun to false to start it.
 mutation Submit($definition: JSON!, $dryRun: Boolean) {
   submitExperiment(definition: $definition, dryRun: $dryRun) {
     plan

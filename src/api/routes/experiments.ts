@@ -13,6 +13,7 @@ import {
   runSchema,
 } from '../resources.ts'
 import { judgeDefinition, submitExperiment } from '../submit.ts'
+import { written } from '../validators.ts'
 import { answers } from './answers.ts'
 
 const accepted = Type.Object({
@@ -25,9 +26,11 @@ const submission = {
   summary: 'Accept an experiment, or plan it',
   description: 'Answers 202 once the experiment and its runs are durable; its runs then wait for a worker.',
   body: definitionSchema,
-  querystring: Type.Object(
-    { dryRun: Type.Boolean({ default: false, description: 'Keep nothing and answer the plan (200).' }) },
-    { additionalProperties: false },
+  querystring: written(
+    Type.Object(
+      { dryRun: Type.Boolean({ default: false, description: 'Keep nothing and answer the plan (200).' }) },
+      { additionalProperties: false },
+    ),
   ),
   headers: Type.Object({
     'idempotency-key': Type.Optional(
@@ -77,7 +80,7 @@ function servePost(app: FastifyInstance, parts: Parts): void {
 /** /v1/experiments and /v1/experiments/:id */
 export function serveExperiments(app: FastifyInstance, parts: Parts): void {
   servePost(app, parts)
-  const list = { tags: ['experiments'], summary: 'Experiments, newest first', querystring: listQuery }
+  const list = { tags: ['experiments'], summary: 'Experiments, newest first', querystring: written(listQuery) }
   app.get<{ Querystring: Static<typeof listQuery> }>(
     '/v1/experiments',
     { schema: { ...list, response: { 200: pageOf(experimentSchema), ...answers(400) } } },

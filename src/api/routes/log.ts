@@ -3,6 +3,7 @@ import { type Static, Type } from 'typebox'
 import { chooseType } from '../negotiation.ts'
 import type { Parts } from '../parts.ts'
 import { findRun, idParameters } from '../resources.ts'
+import { written } from '../validators.ts'
 import { answers } from './answers.ts'
 
 const query = Type.Object(
@@ -22,7 +23,7 @@ export function serveLog(app: FastifyInstance, parts: Parts): void {
     tags: ['runs'],
     summary: 'The log of a run, oldest first',
     params: idParameters,
-    querystring: query,
+    querystring: written(query),
     response: { 200: Type.Object({ runId: Type.String(), lines: Type.Array(line) }), ...answers(404) },
   }
   app.get<{ Params: { id: string }; Querystring: Static<typeof query> }>(

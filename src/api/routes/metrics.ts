@@ -4,6 +4,7 @@ import { type Curve, readCurves } from '../../store/metrics.ts'
 import { chooseType } from '../negotiation.ts'
 import type { Parts } from '../parts.ts'
 import { findRun, idParameters, numberResource } from '../resources.ts'
+import { written } from '../validators.ts'
 import { answers } from './answers.ts'
 
 const query = Type.Object(
@@ -49,7 +50,7 @@ export function serveMetrics(app: FastifyInstance, parts: Parts): void {
     summary: 'Curves of a run',
     description: 'Real points, the extremes of each stretch among them. As text/csv where that is what you accept.',
     params: idParameters,
-    querystring: query,
+    querystring: written(query),
     response: { 200: Type.Object({ runId: Type.String(), curves: Type.Array(curve) }), ...answers(400, 404) },
   }
   app.get<{ Params: { id: string }; Querystring: Static<typeof query> }>(

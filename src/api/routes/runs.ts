@@ -5,6 +5,7 @@ import { readFilter } from '../filters.ts'
 import { orderQuery, pageOf, pageQuery, readOrder, sendPage } from '../pages.ts'
 import type { Parts } from '../parts.ts'
 import { findRun, idParameters, runResource, runSchema } from '../resources.ts'
+import { written } from '../validators.ts'
 import { answers } from './answers.ts'
 
 const listQuery = Type.Object(
@@ -57,7 +58,7 @@ function serveList(app: FastifyInstance, parts: Parts): void {
       schema: {
         tags: ['runs'],
         summary: 'Runs, newest first',
-        querystring: listQuery,
+        querystring: written(listQuery),
         response: { 200: pageOf(runSchema), ...answers(400) },
       },
     },
