@@ -31,7 +31,7 @@ const parameters = Type.Object(
 const agreedK = 200
 
 /** The largest tap of an untrained net that is tried as a floor, in numbers. */
-const widestTap = 1024
+const widestTap = 2048
 
 /** Features of both splits of a corpus by one way of making them. */
 interface Representation {
@@ -70,10 +70,18 @@ async function encodeCorpus(learner: Learner, corpus: Corpus, taps: string[], na
   })
 }
 
-/** The taps of a net that can be floors: the embedding, and all others that are not too wide; the last block is flat. */
+/** The taps of a net that can be floors: the embedding, and all others that are not too wide. */
 function floorTaps(learner: Learner): string[] {
   const width = (tap: string) => learner.taps[tap]!.reduce((a, b) => a * b, 1)
   return Object.keys(learner.taps).filter((tap) => tap === learner.embedding || width(tap) <= widestTap)
+}
+
+/** Without those that are another one under a second name, as the last block and its flat form. */
+function different(representations: readonly Representation[]): Representation[] {
+  const same = (a: Float32Array, b: Float32Array) => a.length === b.length && a.every((value, i) => value === b[i])
+  return representations.filter(
+    (one, i) => !representations.slice(0, i).some((other) => same(one.test.data, other.test.data)),
+  )
 }
 
 /** Splits the progress of the whole into shares of unequal weight. */
@@ -151,7 +159,7 @@ export const nearestNeighbours = defineEvaluation({
     let floor: typeof own
     try {
       const encoded = await encodeCorpus(fresh, corpus, floorTaps(fresh), 'untrained', next(0.2))
-      floor = await measureAll(encoded, 0.25)
+      floor = await measureAll(different(encoded), 0.25)
     } finally {
       fresh.dispose()
     }

@@ -3,9 +3,10 @@ import { type Scalar, type Tensor, type Tensor1D, type Tensor2D, type Tensor4D, 
 import { type Dice, rollDice } from '../dice.ts'
 import { encodeAll } from '../encoding.ts'
 import { applyDense, drawDense, unitRows } from '../layers/dense.ts'
+import { type MemoryBank, randomBank, readBank, updateBank } from '../math/memory-bank.ts'
 import { estimateLogZ, noiseContrastiveLoss, scoreRows, softmaxLoss } from '../math/softmax.ts'
 import { type Batch, defineMethod, type Learner, type World } from '../method.ts'
-import { type MemoryBank, randomBank, readBank, updateBank } from './memory-bank.ts'
+import { measureStatistics, orRestoreMemory } from '../nets/statistics.ts'
 
 const parameters = Type.Object(
   {
@@ -167,9 +168,13 @@ function build(parameters: Parameters, { net, size, seed }: World): Learner {
       updateBank(bank, batch.indices, kept.features.dataSync() as Float32Array, bankMomentum)
       if (kept.z) logZ.set([1, kept.z.dataSync()[0]!])
     },
-    async survey(corpus, epoch, _dice, watch) {
-      if (epoch === 0 && !classes && parameters.bankStart === 'features')
-        bank.rows.set((await encodeAll(this, corpus, [embedding], watch))[embedding]!)
+    async survey(corpus, epoch, surveyDice, watch) {
+      if (epoch > 0 || classes || parameters.bankStart === 'random') return undefined
+      const features = await orRestoreMemory(net, async () => {
+        await measureStatistics(net, corpus, surveyDice, watch)
+        return await encodeAll(this, corpus, [embedding], watch)
+      })
+      bank.rows.set(features[embedding]!)
       return undefined
     },
     encode(images: Tensor4D, taps) {
