@@ -25,7 +25,9 @@ async function startTestPostgres() {
   await client.connect()
   await client.query(`CREATE DATABASE ${template}`)
   await client.end()
-  await migrate(server.url.replace(/gestalt$/, template))
+  const url = new URL(server.url)
+  url.pathname = `/${template}`
+  await migrate(url.href)
   const stop = async () => {
     await server.stop()
     for (const folder of [server.directory, home]) rmSync(folder, { recursive: true, force: true })

@@ -12,12 +12,18 @@ async function administer(statement: string): Promise<void> {
   }
 }
 
+function urlOf(name: string): string {
+  const url = new URL(inject('postgresUrl'))
+  url.pathname = `/${name}`
+  return url.href
+}
+
 /** A migrated database of its own; `empty` is one without any table. `drop` ends its connections. */
 export async function testDatabase(options: { empty?: boolean } = {}): Promise<{ url: string; drop(): Promise<void> }> {
   const name = `test_${randomBytes(6).toString('hex')}`
   await administer(`CREATE DATABASE ${name} TEMPLATE ${options.empty ? 'template0' : 'gestalt_template'}`)
   return {
-    url: inject('postgresUrl').replace(/gestalt$/, name),
+    url: urlOf(name),
     drop: () => administer(`DROP DATABASE IF EXISTS ${name} WITH (FORCE)`),
   }
 }

@@ -160,7 +160,7 @@ export function openDirectory({ root: given, secret, publicUrl }: DirectoryOptio
           if (other !== name && entryName.test(other)) await rm(join(folderOf(key), other), { force: true })
         return put
       } catch (error) {
-        await rm(half, { force: true })
+        await rm(half, { force: true }).catch(() => {})
         throw translate(error, root)
       }
     },

@@ -210,7 +210,8 @@ async function startServer(place: Place, password: string, logFile: string) {
   for (let attempt = 1; ; attempt++) {
     await stopLeftover(data)
     const port = await freePort()
-    const url = (database: string) => `postgresql://gestalt:${password}@127.0.0.1:${port}/${database}`
+    // sslmode: no PGSSLMODE of the person who starts it applies to a server of our own.
+    const url = (database: string) => `postgresql://gestalt:${password}@127.0.0.1:${port}/${database}?sslmode=disable`
     const options = Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])
     const from = logTail(logFile).length === 0 ? 0 : readFileSync(logFile).length
     const log = openSync(logFile, 'a')

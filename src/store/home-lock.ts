@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { Conflict } from '../errors.ts'
+import { Conflict, type GestaltError, Misconfigured, NoRoom } from '../errors.ts'
 
 /** When a process began, as a text that two processes with the same number do not share; '' where unknown. */
 function startOf(pid: number): string {
@@ -77,16 +77,30 @@ function removeStale(file: string, stale: string): void {
   }
 }
 
+function unwritable(home: string, cause: NodeJS.ErrnoException): GestaltError {
+  if (cause.code === 'ENOSPC' || cause.code === 'EDQUOT')
+    return new NoRoom(`there is no room in ${home}`, 'free some disk space and start again', { cause })
+  return new Misconfigured(
+    `${home} cannot be written: ${cause.message}`,
+    'give this account the right to write there, or choose another folder with GESTALT_HOME',
+    { cause },
+  )
+}
+
 /**
  * Takes the folder `home` for this process; the answer gives it back. Throws Conflict while a live process has it. The
  * lock of a process that died is taken over.
  */
 export function lockHome(home: string): () => void {
-  mkdirSync(home, { recursive: true, mode: 0o700 })
   const file = join(home, 'lock')
   const own = `${process.pid}\n${startOf(process.pid)}\n`
   const written = `${file}.${process.pid}`
-  writeFileSync(written, own)
+  try {
+    mkdirSync(home, { recursive: true, mode: 0o700 })
+    writeFileSync(written, own)
+  } catch (error) {
+    throw unwritable(home, error as NodeJS.ErrnoException)
+  }
   try {
     for (;;) {
       try {
