@@ -81,8 +81,9 @@ function end(outcome: FromChild): void {
 // Ctrl-C in a terminal reaches every process of the group, but it is for the worker to decide when a run stops.
 process.on('SIGINT', () => {})
 process.on('SIGTERM', () => {})
-// A child without its worker has no lock on its run any more.
+// A child without its worker has no lock on its run any more; the worker may also have died while we were loading.
 process.on('disconnect', () => process.exit(1))
+if (!process.connected) process.exit(1)
 process.on('uncaughtException', (error) => end(outcomeOf(error)))
 process.on('unhandledRejection', (error) => end(outcomeOf(error)))
 

@@ -90,12 +90,17 @@ function hashTensors(file: Buffer): string {
 }
 
 /** A service on a database, with a home of its own and workers that come and go. */
-export async function openCluster(databaseUrl: string): Promise<Cluster> {
+export async function openCluster(databaseUrl: string, redisUrl?: string): Promise<Cluster> {
   const home = mkdtempSync(join(tmpdir(), 'gestalt-chaos-'))
-  const settings = { DATABASE_URL: databaseUrl, GESTALT_HOME: home, GESTALT_LOG_LEVEL: 'info' }
+  const settings = {
+    DATABASE_URL: databaseUrl,
+    GESTALT_HOME: home,
+    GESTALT_LOG_LEVEL: 'info',
+    REDIS_URL: redisUrl ?? '',
+  }
   const database = await openDatabase({ url: databaseUrl, max: 2, name: 'gestalt-test' })
   const ledger = openLedger(database)
-  const queue = await openQueue({ databaseUrl, connections: 2 })
+  const queue = await openQueue({ databaseUrl, redisUrl, connections: 2 })
   const objects = openObjects(readConfig(settings))
   const workers: WorkerProcess[] = []
 
@@ -125,19 +130,19 @@ export async function openCluster(databaseUrl: string): Promise<Cluster> {
       await eventually(async () => {
         const reached = (await ledger.checkpoints([runId])).get(runId)?.[0]?.step ?? 0
         if (reached < step) throw new Error(`run ${runId} has reached step ${reached} of ${step}`)
-      }, 40_000)
+      }, 90_000)
     },
     async reachesProgress(runId, step) {
       await eventually(async () => {
         const { progress } = await cluster.run(runId)
         if (!progress || progress.step < step) throw new Error(`run ${runId} has taken ${progress?.step ?? 0} steps`)
-      }, 40_000)
+      }, 90_000)
     },
     async reachesAttempt(runId, attempt) {
       await eventually(async () => {
         const run = await cluster.run(runId)
         if (run.attempt < attempt) throw new Error(`run ${runId} is ${run.state} in attempt ${run.attempt}`)
-      }, 40_000)
+      }, 90_000)
     },
     async becomes(runId, state) {
       return eventually(async () => {
@@ -145,7 +150,7 @@ export async function openCluster(databaseUrl: string): Promise<Cluster> {
         if (run.state === state) return run
         const said = `run ${runId} is ${run.state}: ${JSON.stringify(run.failure)}`
         throw Object.assign(new Error(said), { final: isFinished(run.state) })
-      }, 50_000)
+      }, 120_000)
     },
     async evidence(runId) {
       const curves = (await readCurves(database.pool, [runId], { maxPoints: 10_000 })).get(runId) ?? []

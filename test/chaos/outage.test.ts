@@ -4,10 +4,13 @@ import { type AddressInfo, connect, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterAll, beforeAll, expect, it } from 'vitest'
+import { afterAll, beforeAll, expect, it, vi } from 'vitest'
 import { startPostgres } from '../../src/store/embedded-postgres.ts'
 import { migrate } from '../../src/store/migrate.ts'
 import { type Cluster, openCluster } from './cluster.ts'
+
+// Several processes at work; on a busy machine each takes its time.
+vi.setConfig({ testTimeout: 180_000, hookTimeout: 120_000 })
 
 /** A Postgres that can be stopped and started at one address, as a service with a name would be. */
 async function startService(home: string) {

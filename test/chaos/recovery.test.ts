@@ -1,7 +1,11 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { rollDice } from '../../src/models/dice.ts'
+import { eventually } from '../eventually.ts'
 import { testDatabase } from '../postgres.ts'
 import { type Cluster, openCluster, type WorkerProcess } from './cluster.ts'
+
+// Several processes at work; on a busy machine each takes its time.
+vi.setConfig({ testTimeout: 180_000, hookTimeout: 120_000 })
 
 /** Three checkpoints of the eight before the final one, in order: right after each of them something is killed. */
 function killSteps(seed: number): number[] {
@@ -49,8 +53,9 @@ describe('a run whose processes are killed', () => {
     for (const step of killSteps(2)) {
       await cluster.reaches(runId, step)
       const attempt = (await cluster.run(runId)).attempt
-      const [dead, killed] = [worker, Date.now()]
-      await dead.end('SIGKILL')
+      const [child, killed] = [worker.childOf(runId), Date.now()]
+      await worker.end('SIGKILL')
+      await eventually(() => expect(isAlive(child), 'the child outlives its worker').toBe(false))
       worker = await cluster.startWorker()
       const taken = await takenUp(runId, attempt)
       expect((taken - killed) / 1000, 'seconds until the run was taken up again').toBeLessThan(15)
@@ -115,7 +120,7 @@ describe('a run whose processes are killed', () => {
     await cluster.becomes(runId, 'succeeded')
     expect(await outcomes(runId)).toEqual(['lost', 'succeeded'])
     expect(await cluster.evidence(runId)).toEqual(undisturbed)
-    await expect.poll(() => isAlive(child)).toBe(false)
+    await eventually(() => expect(isAlive(child)).toBe(false))
     expect(sleeping.log.join('\n')).toContain('superseded')
     const late = (await cluster.ledger.checkpoints([runId])).get(runId)!.filter(({ attempt }) => attempt === 1)
     expect(late.every(({ step }) => step <= 21)).toBe(true)

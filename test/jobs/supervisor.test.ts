@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { childEnvironment, readConfig } from '../../src/config.ts'
 import { parseDefinition } from '../../src/experiments/definition.ts'
 import { mostLosses } from '../../src/jobs/failures.ts'
@@ -13,6 +13,9 @@ import { type Ledger, openLedger, type Run } from '../../src/store/ledger.ts'
 import { tiny } from '../fixtures/tiny.ts'
 import { testDatabase } from '../postgres.ts'
 import { silent } from '../silent.ts'
+
+// Several processes at work; on a busy machine each takes its time.
+vi.setConfig({ testTimeout: 180_000, hookTimeout: 120_000 })
 
 describe('the supervisor', () => {
   let home: string
@@ -39,8 +42,8 @@ describe('the supervisor', () => {
     rmSync(home, { recursive: true, force: true })
   })
 
-  function start(environment: Record<string, string> = {}): Supervisor {
-    const config = readConfig({ DATABASE_URL: place.url, GESTALT_HOME: home })
+  function start(environment: Record<string, string> = {}, settings: Record<string, string> = {}): Supervisor {
+    const config = readConfig({ DATABASE_URL: place.url, GESTALT_HOME: home, ...settings })
     const all = { ...childEnvironment(), ...environment }
     return startSupervisor({ workerId, ledger, queue, config, environment: all, log: silent })
   }
@@ -52,6 +55,14 @@ describe('the supervisor', () => {
     return accepted.runIds[0]!
   }
   const read = async (runId: string): Promise<Run> => (await ledger.runs([runId])).get(runId)!
+
+  /** As many lost attempts as it takes for the next loss to be the last. */
+  async function loseAllButOne(runId: string): Promise<void> {
+    for (let lost = (await ledger.losses(runId)) + 1; lost < mostLosses; lost++) {
+      const { attempt } = (await ledger.begin(runId, workerId))!
+      await ledger.end({ runId, attempt }, { state: 'queued', outcome: 'lost' })
+    }
+  }
 
   it('performs a run to its end', async () => {
     const runId = await submit({ training: { epochs: 1, batchSize: 32 } })
@@ -108,10 +119,32 @@ describe('the supervisor', () => {
     })
   })
 
+  it('gives a store that does not answer time, and gives up with its words', async () => {
+    const s3 = { S3_ENDPOINT: 'http://127.0.0.1:1', S3_BUCKET: 'b', S3_ACCESS_KEY: 'a', S3_SECRET_KEY: 's' }
+    const supervisor = start({}, s3)
+    const runId = await submit()
+    await supervisor.handle({ runId })
+    expect(await read(runId)).toMatchObject({ state: 'queued', attempt: 1 })
+    expect(await queue.counts()).toMatchObject({ waiting: 0, delayed: 1 })
+    await loseAllButOne(runId)
+    await supervisor.handle({ runId })
+    expect((await read(runId)).failure).toMatchObject({ code: 'unavailable', cure: expect.stringContaining('S3') })
+  })
+
+  it('gives up a run whose workers vanished too often', async () => {
+    const runId = await submit()
+    await loseAllButOne(runId)
+    const { attempt } = (await ledger.begin(runId, workerId))!
+    await ledger.end({ runId, attempt }, { state: 'queued', outcome: 'lost' })
+    await start().handle({ runId })
+    expect((await read(runId)).failure).toMatchObject({ code: 'crashed', message: expect.stringContaining('vanished') })
+  })
+
   it('recognises a child that ran out of memory', async () => {
     const runId = await submit()
     const supervisor = start({ NODE_OPTIONS: '--max-old-space-size=8' })
-    for (let loss = 1; loss <= mostLosses; loss++) await supervisor.handle({ runId })
+    await loseAllButOne(runId)
+    await supervisor.handle({ runId })
     expect((await read(runId)).failure).toMatchObject({
       code: 'out-of-memory',
       cure: expect.stringContaining('GESTALT_CONCURRENCY'),

@@ -1,7 +1,11 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { type Cluster, openCluster, type WorkerProcess } from '../chaos/cluster.ts'
 import { eventually } from '../eventually.ts'
 import { testDatabase } from '../postgres.ts'
+import { redisUrl } from '../redis.ts'
+
+// Several processes at work; on a busy machine each takes its time.
+vi.setConfig({ testTimeout: 180_000, hookTimeout: 120_000 })
 
 describe('a worker process', () => {
   let place: Awaited<ReturnType<typeof testDatabase>>
@@ -66,4 +70,21 @@ describe('a worker process', () => {
     await empty.drop()
     await expect(cluster.startWorker({ DATABASE_URL: '' })).rejects.toThrow(/DATABASE_URL/)
   })
+})
+
+it('takes its runs from Redis where one is named', async (context) => {
+  const redis = redisUrl()
+  if (!redis) return context.skip('there is no Redis here: install redis-server')
+  const place = await testDatabase()
+  const cluster = await openCluster(place.url, redis)
+  const worker = await cluster.startWorker()
+  expect(cluster.queue.backend).toBe('redis')
+  const runId = await cluster.submit()
+  await cluster.reaches(runId, 7)
+  expect(await worker.end('SIGTERM')).toBe(0)
+  expect(await cluster.queue.has({ runId, attempt: 1 })).toBe(true)
+  await cluster.startWorker()
+  await cluster.becomes(runId, 'succeeded')
+  await cluster.close()
+  await place.drop()
 })
