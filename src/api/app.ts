@@ -29,7 +29,9 @@ const redact = ['req.headers.authorization', 'req.headers.cookie']
 function buildFastify({ config }: Parts): FastifyInstance {
   const app = Fastify({
     bodyLimit: config.bodyLimit,
-    logger: { level: config.logLevel, redact },
+    logger: { level: config.logLevel, redact, base: { part: 'api', pid: process.pid } },
+    // What is refused before there is a route, such as an address that does not decode.
+    frameworkErrors: (error, request, reply) => void sendProblem(error, request, reply),
     // A line for each request is for those who look closely.
     logController: new LogController({ disableRequestLogging: !['trace', 'debug'].includes(config.logLevel) }),
     requestIdHeader: false,
@@ -53,12 +55,7 @@ async function serveQueries(app: FastifyInstance, parts: Parts): Promise<void> {
   serveSockets(app, schema, graphql)
 }
 
-/**
- * The API over what it is given: REST, GraphQL, documentation and playground. It listens on nothing yet, so tests can
- * `inject`; closing it closes what it opened, and nothing of `parts`.
- */
-export async function createApp(parts: Parts): Promise<FastifyInstance> {
-  const app = buildFastify(parts)
+async function furnish(app: FastifyInstance, parts: Parts): Promise<void> {
   app.setErrorHandler(sendProblem)
   setValidators(app)
   guard(app, parts.config)
@@ -76,6 +73,20 @@ export async function createApp(parts: Parts): Promise<FastifyInstance> {
   servePlayground(app)
   await serveDocumentation(app)
   await serveQueries(app, parts)
-  await app.ready()
-  return app
+}
+
+/**
+ * The API over what it is given: REST, GraphQL, documentation and playground. It listens on nothing yet, so tests can
+ * `inject`; closing it closes what it opened, and nothing of `parts`.
+ */
+export async function createApp(parts: Parts): Promise<FastifyInstance> {
+  const app = buildFastify(parts)
+  try {
+    await furnish(app, parts)
+    await app.ready()
+    return app
+  } catch (error) {
+    await app.close()
+    throw error
+  }
 }

@@ -30,7 +30,9 @@ export interface Changes {
   close(): Promise<void>
 }
 
+/** Milliseconds between two readings of a run, and before one that failed is tried again. */
 const pace = 250
+const retry = 2000
 const mostWatchers = 2000
 
 /** The watchers of one run, woken together so that what they read is read in one statement. */
@@ -113,14 +115,17 @@ class Feed<T> implements AsyncIterableIterator<News<T>> {
     return { value: undefined, done: true }
   }
 
-  /** While Postgres is away there is nothing new; the next reading follows when LISTEN is back. */
+  /** While Postgres is away there is nothing new; the next reading follows when LISTEN is back, or some time later. */
   private async news(): Promise<News<T> | undefined> {
     try {
       const { value, last } = await this.read()
       if (last) this.end()
       return value === undefined ? undefined : { value }
     } catch (error) {
-      if (translateDatabaseError(error) instanceof Unavailable) return undefined
+      if (translateDatabaseError(error) instanceof Unavailable) {
+        setTimeout(() => this.topics.touch(this.runId), retry).unref()
+        return undefined
+      }
       this.end()
       return { error }
     }
@@ -142,12 +147,17 @@ class Feed<T> implements AsyncIterableIterator<News<T>> {
   }
 }
 
+/** Whoever may connect to the database may notify, so the payload may be anything. */
+function readRunId(payload: string): string | undefined {
+  return /"runId" *: *"([0-9a-f-]{36})"/.exec(payload)?.[1]
+}
+
 export async function openChanges(url: string): Promise<Changes> {
   const topics = new Topics()
   const listener = await listen(url, [channels.runs], {
     onMessage(_channel, payload) {
-      const { runId } = JSON.parse(payload) as { runId: string }
-      topics.touch(runId)
+      const runId = readRunId(payload)
+      if (runId !== undefined) topics.touch(runId)
     },
     onReconnect: () => topics.touchAll(),
   })

@@ -25,8 +25,9 @@ export async function describeRoutes(app: FastifyInstance, config: Config, versi
         description: 'Experiments in unsupervised visual representation learning. GraphQL is at /graphql.',
       },
       tags,
-      components: { securitySchemes: { bearer } },
-      ...(config.token === undefined ? {} : { security: [{ bearer: [] }] }),
+      ...(config.token === undefined
+        ? {}
+        : { components: { securitySchemes: { bearer } }, security: [{ bearer: [] }] }),
     },
   })
 }
@@ -42,7 +43,10 @@ export async function serveDocumentation(app: FastifyInstance): Promise<void> {
       // The validator's badge would be an image from another host.
       uiConfig: { validatorUrl: null, persistAuthorization: true, docExpansion: 'list', tryItOutEnabled: true },
       // The bar on top would only offer to load the document of somebody else.
-      theme: { title: 'Gestalt: API', css: [{ filename: 'gestalt.css', content: '.topbar { display: none }' }] },
+      theme: {
+        title: 'Gestalt: API',
+        css: [{ filename: 'gestalt.css', content: '.swagger-ui .topbar { display: none }' }],
+      },
     })
   })
 }

@@ -44,7 +44,7 @@ describe('what bad requests get', () => {
 
   it('answers a NUL or a bad escape in the address with a problem', async () => {
     expectProblem(await world.send('/v1/runs/%00'), 404, 'not-found')
-    expect((await world.send('/v1/runs/%zz')).statusCode).toBe(400)
+    expectProblem(await world.send('/v1/runs/%zz'), 400, 'malformed-request')
     expectProblem(await world.send('/v1/runs?name=%00'), 400, 'invalid-definition')
   })
 
