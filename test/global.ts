@@ -17,22 +17,33 @@ declare module 'vitest' {
 
 const template = 'gestalt_template'
 
-/** One PostgreSQL for the whole run of tests, with a migrated template that each test database is cloned from. */
-async function startTestPostgres() {
+async function embedded(): Promise<{ url: string; stop(): Promise<void> }> {
   const home = mkdtempSync(join(tmpdir(), 'gestalt-test-'))
   const server = await startPostgres({ home })
-  const client = new pg.Client(server.url)
-  await client.connect()
-  await client.query(`CREATE DATABASE ${template}`)
-  await client.end()
-  const url = new URL(server.url)
-  url.pathname = `/${template}`
-  await migrate(url.href)
   const stop = async () => {
     await server.stop()
     for (const folder of [server.directory, home]) rmSync(folder, { recursive: true, force: true })
   }
   return { url: server.url, stop }
+}
+
+/**
+ * One PostgreSQL for the whole run of tests, with a migrated template that each test database is cloned from: the
+ * embedded one, or the one of POSTGRES_TEST_URL (an account that may create databases) to test another version.
+ */
+async function startTestPostgres() {
+  const server = process.env.POSTGRES_TEST_URL
+    ? { url: process.env.POSTGRES_TEST_URL, stop: async () => {} }
+    : await embedded()
+  const client = new pg.Client(server.url)
+  await client.connect()
+  await client.query(`DROP DATABASE IF EXISTS ${template}`)
+  await client.query(`CREATE DATABASE ${template}`)
+  await client.end()
+  const url = new URL(server.url)
+  url.pathname = `/${template}`
+  await migrate(url.href)
+  return server
 }
 
 function freePort(): Promise<number> {

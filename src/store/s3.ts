@@ -31,6 +31,7 @@ const wrongKeys = new Set([
   'SignatureDoesNotMatch',
   'AccessDenied',
   'AuthorizationHeaderMalformed',
+  'XAdminUserNotFound',
 ])
 const noSpace = new Set(['XMinioStorageFull', 'InsufficientStorage', 'QuotaExceeded', 'ENOSPC', 'EDQUOT', 'EFBIG'])
 
@@ -168,8 +169,6 @@ export function openS3(config: S3Config): ObjectStore {
       return attempt(key, () => client.presignedGetObject(bucket, key, seconds, headers))
     },
     async check() {
-      if (!(await attempt('', () => client.bucketExists(bucket))))
-        throw new Misconfigured(`there is no bucket ${bucket}`, 'create it, or correct S3_BUCKET')
       const key = `check/${newId()}`
       await store.put(key, Buffer.from(key))
       await readAll(await store.get(key))
