@@ -2,3 +2,4 @@
 import { cpSync } from 'node:fs'
 
 cpSync('src/api/graphql/schema.graphql', 'dist/api/graphql/schema.graphql')
+cpSync('src/api/playground', 'dist/api/playground', { recursive: true })
