@@ -9,7 +9,7 @@ import { probeEngine } from './jobs/child-process.ts'
 import { openQueue } from './jobs/queue.ts'
 import { startReconciler } from './jobs/reconcile.ts'
 import { repeat } from './jobs/repeat.ts'
-import { type Supervisor, startSupervisor } from './jobs/supervisor.ts'
+import { Supervisor } from './jobs/supervisor.ts'
 import { awaitDatabase } from './store/database.ts'
 import { newId } from './store/id.ts'
 import { type Ledger, openLedger } from './store/ledger.ts'
@@ -122,14 +122,14 @@ export async function startWorker(config: Config): Promise<RunningWorker> {
   try {
     const { database, ledger, queue } = await openParts(config, log, closings)
     const id = newId()
-    const supervisor = startSupervisor({ workerId: id, ledger, queue, config, environment: childEnvironment(), log })
+    const supervisor = new Supervisor({ workerId: id, ledger, queue, config, environment: childEnvironment(), log })
     const listener = await listenForCancels(database.url, supervisor, ledger)
     closings.push(() => listener.close())
     const registered = await keepRegistered(id, config, supervisor, ledger, log)
     closings.push(() => registered.close())
     const reconciler = startReconciler({ ledger, queue, database, log })
     closings.push(() => reconciler.close())
-    const consumer = await queue.work(supervisor.handle, { concurrency: config.concurrency })
+    const consumer = await queue.work((job) => supervisor.handle(job), { concurrency: config.concurrency })
     closings.push(() => Promise.all([consumer.close(), supervisor.shutdown()]))
     log.info(`worker ${id} takes up to ${config.concurrency} runs at once`)
     process.send?.({ type: 'ready', id })

@@ -56,9 +56,9 @@ async function look(options: ReconcilerOptions, staleSeconds: number): Promise<v
     const { rows } = await client.query<{ mine: boolean }>('SELECT pg_try_advisory_lock($1) AS mine', [advisoryLock])
     if (!rows[0]?.mine) return
     try {
-      await mendQueue(options)
       if (await heartbeatsCount(client, staleSeconds))
         for (const run of await options.ledger.abandoned(staleSeconds)) await takeBack(run, options)
+      await mendQueue(options)
     } finally {
       await client.query('SELECT pg_advisory_unlock($1)', [advisoryLock])
     }

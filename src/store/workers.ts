@@ -16,7 +16,7 @@ export interface WorkerBook {
    * not named them for that long.
    */
   abandoned(staleSeconds: number): Promise<Run[]>
-  /** Runs that have been queued for longer, the oldest first. */
+  /** Runs that have been queued for longer: those that come first, by priority and age, at most a thousand. */
   waiting(olderThanSeconds: number): Promise<Run[]>
   /** Attempts lost one after the other at the end, without a checkpoint newer than the one they started from. */
   losses(runId: string): Promise<number>
@@ -69,7 +69,7 @@ export function keepWorkers({ prisma, pool }: Database): WorkerBook {
     async waiting(olderThanSeconds) {
       const { rows } = await pool.query<Run>(
         `SELECT ${runColumns} FROM runs WHERE state = 'queued' AND queued_at <= now() - make_interval(secs => $1)
-         ORDER BY created_at, id`,
+         ORDER BY priority DESC, created_at, id LIMIT 1000`,
         [olderThanSeconds],
       )
       return rows

@@ -6,7 +6,7 @@ import { childEnvironment, readConfig } from '../../src/config.ts'
 import { parseDefinition } from '../../src/experiments/definition.ts'
 import { mostLosses } from '../../src/jobs/failures.ts'
 import { openQueue, type Queue } from '../../src/jobs/queue.ts'
-import { type Supervisor, startSupervisor } from '../../src/jobs/supervisor.ts'
+import { Supervisor } from '../../src/jobs/supervisor.ts'
 import { type Database, openDatabase } from '../../src/store/database.ts'
 import { newId } from '../../src/store/id.ts'
 import { type Ledger, openLedger, type Run } from '../../src/store/ledger.ts'
@@ -45,7 +45,7 @@ describe('the supervisor', () => {
   function start(environment: Record<string, string> = {}, settings: Record<string, string> = {}): Supervisor {
     const config = readConfig({ DATABASE_URL: place.url, GESTALT_HOME: home, ...settings })
     const all = { ...childEnvironment(), ...environment }
-    return startSupervisor({ workerId, ledger, queue, config, environment: all, log: silent })
+    return new Supervisor({ workerId, ledger, queue, config, environment: all, log: silent })
   }
 
   async function submit(parts: Record<string, unknown> = {}): Promise<string> {
