@@ -2,23 +2,15 @@ import type { Failure, Progress } from '../experiments/run.ts'
 import type { Database } from './database.ts'
 import type { Run as RunRow } from './generated/client.ts'
 import { isId } from './id.ts'
-import {
-  type Acceptance,
-  accept,
-  begin,
-  end,
-  type Outcome,
-  requestCancel,
-  resume,
-  type Submission,
-} from './lifecycle.ts'
+import { begin, end, type Outcome, requestCancel, resume } from './lifecycle.ts'
 import * as pages from './pages.ts'
 import { translateDatabaseError } from './pool.ts'
 import type { Event, Experiment, Fence, Run } from './rows.ts'
 import { type RunParts, readRunParts } from './run-parts.ts'
+import { type Acceptance, accept, type Submission } from './submission.ts'
 import { keepWorkers, type WorkerBook } from './workers.ts'
 
-export type { Acceptance, Outcome, Submission } from './lifecycle.ts'
+export type { Outcome } from './lifecycle.ts'
 export type { ExperimentFilter, ExperimentQuery, Page, RunFilter, RunQuery } from './pages.ts'
 export type {
   Artifact,
@@ -35,6 +27,7 @@ export type {
   Usage,
   Worker,
 } from './rows.ts'
+export type { Acceptance, Submission } from './submission.ts'
 
 /** What is asked, what runs and what came of it. Every move is one transaction with its event and its notification. */
 export interface Ledger extends RunParts, WorkerBook {

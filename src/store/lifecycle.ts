@@ -1,48 +1,17 @@
 import type pg from 'pg'
 import { Conflict, NotFound } from '../errors.ts'
 import { type Failure, isFinished, moves } from '../experiments/run.ts'
-import { isId, newId } from './id.ts'
+import { type EventRow, record } from './events.ts'
+import { isId } from './id.ts'
 import { channels, notifyRun } from './listen.ts'
 import { transaction } from './pool.ts'
 import { type Fence, type Run, runColumns } from './rows.ts'
-
-/** What is asked of the ledger when an experiment comes in. One run that follows the definition where none is named. */
-export interface Submission {
-  name: string
-  tags: readonly string[]
-  notes: string
-  priority: number
-  definition: unknown
-  plan: unknown
-  runs?: readonly { name: string; definition: unknown }[]
-}
-
-/** `mismatch`: the key was used within a day for something else, and nothing was accepted. */
-export type Acceptance =
-  | { experimentId: string; runIds: string[]; replayed: boolean; mismatch?: undefined }
-  | { mismatch: true }
 
 /** How an attempt ended, and what becomes of its run. */
 export type Outcome =
   | { state: 'succeeded' | 'cancelled' | 'paused' }
   | { state: 'failed'; failure: Failure }
   | { state: 'queued'; outcome: 'released' | 'lost' }
-
-interface EventRow {
-  kind: string
-  experimentId?: string
-  runId?: string
-  data?: unknown
-}
-
-async function record(client: pg.ClientBase, { kind, experimentId, runId, data }: EventRow): Promise<void> {
-  await client.query('INSERT INTO events (kind, experiment_id, run_id, data) VALUES ($1, $2, $3, $4)', [
-    kind,
-    experimentId ?? null,
-    runId ?? null,
-    JSON.stringify(data ?? {}),
-  ])
-}
 
 /** The row, held until the transaction ends: all moves of one run happen one after the other. */
 async function hold(client: pg.ClientBase, runId: string): Promise<Run | undefined> {
@@ -86,92 +55,6 @@ async function endAttempt(client: pg.ClientBase, fence: Fence, outcome: string):
     'UPDATE attempts SET ended_at = now(), outcome = $3::attempt_outcome WHERE run_id = $1 AND number = $2',
     [fence.runId, fence.attempt, outcome],
   )
-}
-
-/** The experiment that an idempotency key stands for; undefined when the key is ours from now on. */
-async function claimKey(client: pg.ClientBase, key: string, fingerprint: string, experimentId: string) {
-  // A second request with the same key waits here until the first has committed.
-  const { rowCount } = await client.query(
-    `INSERT INTO idempotency_keys AS old (key, fingerprint, experiment_id) VALUES ($1, $2, $3)
-     ON CONFLICT (key) DO UPDATE SET fingerprint = excluded.fingerprint, experiment_id = excluded.experiment_id,
-       created_at = now() WHERE old.created_at < now() - interval '24 hours'`,
-    [key, fingerprint, experimentId],
-  )
-  if (rowCount) return undefined
-  const { rows } = await client.query<{ fingerprint: string; experimentId: string }>(
-    'SELECT fingerprint, experiment_id AS "experimentId" FROM idempotency_keys WHERE key = $1',
-    [key],
-  )
-  return rows[0]
-}
-
-function nameOf(definition: unknown, part: 'method' | 'dataset'): string | null {
-  const name = (definition as Record<string, { name?: unknown } | undefined> | null)?.[part]?.name
-  return typeof name === 'string' ? name : null
-}
-
-async function insert(client: pg.ClientBase, experimentId: string, submission: Submission): Promise<string[]> {
-  const { name, tags, notes, priority, definition, plan } = submission
-  await client.query(
-    `INSERT INTO experiments (id, name, tags, notes, priority, method, dataset, definition, plan)
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
-    [
-      experimentId,
-      name,
-      tags,
-      notes,
-      priority,
-      nameOf(definition, 'method'),
-      nameOf(definition, 'dataset'),
-      JSON.stringify(definition),
-      JSON.stringify(plan),
-    ],
-  )
-  await record(client, { kind: 'experiment-accepted', experimentId, data: { name } })
-  const runIds: string[] = []
-  for (const run of submission.runs ?? [{ name, definition }]) {
-    const id = newId()
-    runIds.push(id)
-    await client.query(
-      `INSERT INTO runs (id, experiment_id, name, priority, method, dataset, definition)
-       VALUES ($1, $2, $3, $4, $5, $6, $7)`,
-      [
-        id,
-        experimentId,
-        run.name,
-        priority,
-        nameOf(run.definition, 'method'),
-        nameOf(run.definition, 'dataset'),
-        JSON.stringify(run.definition),
-      ],
-    )
-    await record(client, { kind: 'run-queued', experimentId, runId: id })
-    await notifyRun(client, { id, version: 0 })
-  }
-  return runIds
-}
-
-/** Keeps an experiment with its runs, all or nothing; with a key, a repeated request is answered as the first one. */
-export function accept(
-  pool: pg.Pool,
-  submission: Submission,
-  idempotency?: { key: string; fingerprint: string },
-): Promise<Acceptance> {
-  return transaction(pool, async (client): Promise<Acceptance> => {
-    const experimentId = newId()
-    if (idempotency) {
-      const earlier = await claimKey(client, idempotency.key, idempotency.fingerprint, experimentId)
-      if (earlier && earlier.fingerprint !== idempotency.fingerprint) return { mismatch: true }
-      if (earlier) {
-        const { rows } = await client.query<{ id: string }>(
-          'SELECT id FROM runs WHERE experiment_id = $1 ORDER BY created_at, id',
-          [earlier.experimentId],
-        )
-        return { experimentId: earlier.experimentId, runIds: rows.map(({ id }) => id), replayed: true }
-      }
-    }
-    return { experimentId, runIds: await insert(client, experimentId, submission), replayed: false }
-  })
 }
 
 /**
