@@ -3,7 +3,20 @@ import { dirname, sep } from 'node:path'
 import { type BackendWasm, setWasmPaths } from '@tensorflow/tfjs-backend-wasm'
 import { tf } from '../tf.ts'
 import type { Attributes, Heap, Info, Inputs, Kernel } from './kernel.ts'
-import { gradientKernels } from './wasm-gradients.ts'
+import { batchMatMul, identity, sum, unsortedSegmentSum } from './kernels/algebra.ts'
+import { conv2DBackpropFilter, conv2DBackpropInput } from './kernels/convolution.ts'
+import { maxPoolGrad } from './kernels/pooling.ts'
+
+/** Kernels that the wasm backend lacks, or has in a form too slow for training, composed from those it has. */
+const kernels: Record<string, Kernel> = {
+  BatchMatMul: batchMatMul,
+  Conv2DBackpropFilter: conv2DBackpropFilter,
+  Conv2DBackpropInput: conv2DBackpropInput,
+  Identity: identity,
+  MaxPoolGrad: maxPoolGrad,
+  Sum: sum,
+  UnsortedSegmentSum: unsortedSegmentSum,
+}
 
 const stockKernels = new Map<string, tf.KernelConfig>()
 
@@ -62,7 +75,7 @@ export async function startWasm(): Promise<boolean> {
   if (!installed) {
     const entry = createRequire(import.meta.url).resolve('@tensorflow/tfjs-backend-wasm')
     setWasmPaths(dirname(entry) + sep)
-    for (const [name, kernel] of Object.entries(gradientKernels)) install(name, kernel)
+    for (const [name, kernel] of Object.entries(kernels)) install(name, kernel)
     installed = true
   }
   return withoutProcessListeners(() => tf.setBackend('wasm'))

@@ -6,6 +6,7 @@ import { applyDense, drawDense, unitRows } from '../layers/dense.ts'
 import { type MemoryBank, randomBank, readBank, updateBank } from '../math/memory-bank.ts'
 import { estimateLogZ, noiseContrastiveLoss, scoreRows, softmaxLoss } from '../math/softmax.ts'
 import { type Batch, defineMethod, type Learner, type World } from '../method.ts'
+import type { Net } from '../nets/net.ts'
 import { measureStatistics, orRestoreMemory } from '../nets/statistics.ts'
 
 const parameters = Type.Object(
@@ -115,61 +116,89 @@ function currentLogZ(mode: Parameters['zMode'], stored: Float32Array, scores: Te
   return tf.logSumExp(tf.stack(terms))
 }
 
-function build(parameters: Parameters, { net, size, seed }: World): Learner {
-  const { dimension, temperature, bankMomentum, proximal } = parameters
-  const dice = rollDice(seed).for('npid')
-  const { top } = net.plan
-  const dense = drawDense(multiply(net.plan.taps[top]!), dimension, dice.for('head'))
-  const bank = randomBank(size, dimension, dice.for('bank'))
-  const classes = parameters.head === 'parametric' ? drawClasses(size, dimension, dice.for('classes')) : undefined
-  // Whether Z is known, and its logarithm.
-  const logZ = new Float32Array(2)
-  const embed = (x: Tensor) => unitRows(applyDense(tf.reshape(x, [x.shape[0]!, -1]) as Tensor2D, dense))
+/** What the losses of one learner look at. */
+interface Memory {
+  bank: MemoryBank
+  /** Whether Z is known, and its logarithm. */
+  logZ: Float32Array
+  /** The learned rows of the parametric softmax, in place of the bank. */
+  classes: Variable | undefined
+}
 
-  const losses = (features: Tensor2D, own: Tensor2D, batch: Batch, stepDice: Dice) => {
-    if (classes) return { each: softmaxLoss(features, classes as never, batch.indices, temperature, true) }
-    if (parameters.negatives === 'all') {
-      const rows = tf.tensor2d(bank.rows, [size, dimension])
-      return { each: softmaxLoss(features, rows, batch.indices, temperature) }
-    }
-    const scores = sampledScores(parameters, bank, features, own, stepDice.for('negatives'))
-    const all = tf.concat([tf.expandDims(scores.own, 1) as Tensor2D, scores.noise], 1)
-    if (parameters.loss === 'infonce') return { each: tf.sub(tf.logSumExp(all, 1), scores.own) as Tensor1D }
-    const z = currentLogZ(parameters.zMode, logZ, all, size)
-    return { each: noiseContrastiveLoss(scores.own, scores.noise, z, size), z }
+/** The loss of each image [b], and log Z where it was estimated. `own` are the images' slots, [b, d]. */
+function measureLosses(
+  parameters: Parameters,
+  { bank, logZ, classes }: Memory,
+  batch: Batch,
+  features: Tensor2D,
+  own: Tensor2D,
+  dice: Dice,
+): { each: Tensor1D; z?: Tensor } {
+  const { temperature } = parameters
+  if (classes) return { each: softmaxLoss(features, classes as never, batch.indices, temperature, true) }
+  if (parameters.negatives === 'all') {
+    const rows = tf.tensor2d(bank.rows, [bank.size, bank.dimension])
+    return { each: softmaxLoss(features, rows, batch.indices, temperature) }
   }
+  const scores = sampledScores(parameters, bank, features, own, dice.for('negatives'))
+  const all = tf.concat([tf.expandDims(scores.own, 1) as Tensor2D, scores.noise], 1)
+  if (parameters.loss === 'infonce') return { each: tf.sub(tf.logSumExp(all, 1), scores.own) as Tensor1D }
+  const z = currentLogZ(parameters.zMode, logZ, all, bank.size)
+  return { each: noiseContrastiveLoss(scores.own, scores.noise, z, bank.size), z }
+}
 
+type Objective = ReturnType<Learner['objective']>
+
+function objective(parameters: Parameters, memory: Memory, features: Tensor2D, batch: Batch, dice: Dice): Objective {
+  const own = tf.tensor2d(readBank(memory.bank, batch.indices), [batch.indices.length, parameters.dimension])
+  const { each, z } = measureLosses(parameters, memory, batch, features, own, dice)
+  const loss = tf.mean(each) as Scalar
+  if (memory.classes) return { loss }
+  const similarity = tf.mean(tf.sum(tf.mul(features, own), 1)) as Scalar
+  const distance = tf.mean(tf.sum(tf.squaredDifference(features, own), 1))
   return {
-    weights: {
-      ...net.weights,
-      'head/weights': dense.weights,
-      'head/bias': dense.bias,
-      ...(classes ? { 'classes/weights': classes } : {}),
-    },
-    memory: { ...net.memory, ...(classes ? {} : { bank: bank.rows, logZ }) },
-    taps: { ...net.plan.taps, [embedding]: [dimension] },
+    loss: parameters.proximal === 0 ? loss : tf.add(loss, tf.mul(distance, parameters.proximal)),
+    metrics: z ? { similarity, logZ: z as Scalar } : { similarity },
+    keep: z ? { features, z } : { features },
+  }
+}
+
+function encode(net: Net, embed: (x: Tensor) => Tensor, images: Tensor4D, taps: readonly string[]) {
+  const { top } = net.plan
+  const own = taps.filter((tap) => tap !== embedding)
+  const found = net.forward(images, taps.includes(embedding) ? [...new Set([...own, top])] : own, false)
+  return Object.fromEntries(taps.map((tap) => [tap, tap === embedding ? embed(found[top]!) : found[tap]!]))
+}
+
+function build(parameters: Parameters, { net, size, seed }: World): Learner {
+  const { dimension, head, bankMomentum, bankStart } = parameters
+  const { top, taps } = net.plan
+  const dice = rollDice(seed).for('npid')
+  const dense = drawDense(multiply(taps[top]!), dimension, dice.for('head'))
+  const bank = randomBank(size, dimension, dice.for('bank'))
+  const classes = head === 'parametric' ? drawClasses(size, dimension, dice.for('classes')) : undefined
+  const memory: Memory = { bank, logZ: new Float32Array(2), classes }
+  const embed = (x: Tensor) => unitRows(applyDense(tf.reshape(x, [x.shape[0]!, -1]) as Tensor2D, dense))
+  const own = {
+    'head/weights': dense.weights,
+    'head/bias': dense.bias,
+    ...(classes ? { 'classes/weights': classes } : {}),
+  }
+  return {
+    weights: { ...net.weights, ...own },
+    memory: { ...net.memory, ...(classes ? {} : { bank: bank.rows, logZ: memory.logZ }) },
+    taps: { ...taps, [embedding]: [dimension] },
     embedding,
-    objective(batch, stepDice): ReturnType<Learner['objective']> {
+    objective(batch, stepDice) {
       const features = embed(net.forward(batch.views[0]!, [top], true)[top]!)
-      const own = tf.tensor2d(readBank(bank, batch.indices), [batch.indices.length, dimension])
-      const { each, z } = losses(features, own, batch, stepDice)
-      const loss = tf.mean(each) as Scalar
-      if (classes) return { loss }
-      const similarity = tf.mean(tf.sum(tf.mul(features, own), 1)) as Scalar
-      const distance = tf.mean(tf.sum(tf.squaredDifference(features, own), 1))
-      return {
-        loss: proximal === 0 ? loss : tf.add(loss, tf.mul(distance, proximal)),
-        metrics: z ? { similarity, logZ: z as Scalar } : { similarity },
-        keep: z ? { features, z } : { features },
-      }
+      return objective(parameters, memory, features, batch, stepDice)
     },
-    absorb(batch, kept) {
-      if (!kept.features) return
-      updateBank(bank, batch.indices, kept.features.dataSync() as Float32Array, bankMomentum)
-      if (kept.z) logZ.set([1, kept.z.dataSync()[0]!])
+    absorb(batch, { features, z }) {
+      if (features) updateBank(bank, batch.indices, features.dataSync() as Float32Array, bankMomentum)
+      if (z) memory.logZ.set([1, z.dataSync()[0]!])
     },
     async survey(corpus, epoch, surveyDice, watch) {
-      if (epoch > 0 || classes || parameters.bankStart === 'random') return undefined
+      if (epoch > 0 || classes || bankStart === 'random') return undefined
       const features = await orRestoreMemory(net, async () => {
         await measureStatistics(net, corpus, surveyDice, watch)
         return await encodeAll(this, corpus, [embedding], watch)
@@ -177,19 +206,8 @@ function build(parameters: Parameters, { net, size, seed }: World): Learner {
       bank.rows.set(features[embedding]!)
       return undefined
     },
-    encode(images: Tensor4D, taps) {
-      return tf.tidy(() => {
-        const wanted = taps.filter((tap) => tap !== embedding)
-        const needed = taps.includes(embedding) ? [...new Set([...wanted, top])] : wanted
-        const found = net.forward(images, needed, false)
-        const chosen: Record<string, Tensor> = {}
-        for (const tap of taps) chosen[tap] = tap === embedding ? embed(found[top]!) : found[tap]!
-        return chosen
-      })
-    },
-    dispose() {
-      tf.dispose([net.weights, net.memory, dense.weights, dense.bias, ...(classes ? [classes] : [])])
-    },
+    encode: (images, wanted) => tf.tidy(() => encode(net, embed, images, wanted)),
+    dispose: () => tf.dispose([net.weights, net.memory, own]),
   }
 }
 
@@ -213,7 +231,7 @@ export const npid = defineMethod({
     return faults
   },
   // The view measured best on Fashion-MNIST: shifts and light, no crops.
-  views: () => [{ shift: 2, flip: 0.5, gamma: 1, light: 1, gain: 0.4 }],
+  views: () => [{ shift: 2, flip: 0.5, gamma: 1, light: 0.5, gain: 0.4 }],
   plan({ dimension, head }, { net, size }) {
     const inputs = multiply(net.taps[net.top]!)
     const parametric = head === 'parametric'
