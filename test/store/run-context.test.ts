@@ -230,6 +230,24 @@ describe('what a run says', () => {
     await door.shut()
   })
 
+  it('fails with Unavailable when more waits for the database than there is room for', async () => {
+    const runId = await accepted()
+    const { fence, context: unused } = await open(runId)
+    await unused.close()
+    const door = await openDoor(scratch.url)
+    const pool = openPool({ url: door.url, max: 2, name: 'behind-the-door' })
+    const stop = new AbortController().signal
+    const context = await openRunContext({ database: { pool }, objects, bytes: memoryBytes(), fence, stop })
+    await door.shut()
+    const values = Object.fromEntries(Array.from({ length: 1000 }, (_, place) => [`m${place}`, place]))
+    for (let step = 0; step <= 200; step++) context.metrics.report(step, values)
+    expect(() => context.metrics.report(201, values)).toThrow(
+      expect.objectContaining({ code: 'unavailable', message: expect.stringContaining('too many points') }),
+    )
+    await context.close()
+    await pool.end()
+  })
+
   it('fails with Unavailable when the database stays away for longer than its patience', async () => {
     const runId = await accepted()
     const { context, fence } = await open(runId)
