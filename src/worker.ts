@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { availableParallelism, hostname, totalmem } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { pino } from 'pino'
 import { type Config, childEnvironment, installation } from './config.ts'
 import { Misconfigured } from './errors.ts'
@@ -25,10 +26,12 @@ export interface RunningWorker {
 }
 
 const heartbeatSeconds = 2
+/** Later than the rush of a cold start. */
+const probeAfterSeconds = 4
 /** Together at most 10, with the one that listens. */
 const connections = { database: 4, queue: 4 }
 /** For a Postgres that is starting beside us. */
-const patienceSeconds = 30
+const patienceSeconds = 10
 
 function readVersion(): string {
   return (JSON.parse(readFileSync(join(installation, 'package.json'), 'utf8')) as { version: string }).version
@@ -94,15 +97,18 @@ async function keepRegistered(id: string, config: Config, supervisor: Supervisor
     },
     (error) => log.warn(`heartbeat: ${(error as Error).message}`),
   )
-  const probing = probeEngine(config.engine, childEnvironment(), log)
+  const closing = new AbortController()
+  const probing = sleep(probeAfterSeconds * 1000, undefined, { signal: closing.signal })
+    .then(() => probeEngine(config.engine, childEnvironment(), log, closing.signal))
     .then(async (engine) => {
       if (!engine) return
       self.engine = engine.name
       await ledger.workerStarted(self)
     })
-    .catch((error: Error) => log.warn(`the engine is not known: ${error.message}`))
+    .catch((error: Error) => closing.signal.aborted || log.warn(`the engine is not known: ${error.message}`))
   return {
     async close() {
+      closing.abort()
       await Promise.all([heartbeat.close(), probing])
       await ledger.workerStopped(id).catch((error: Error) => log.warn(`not signed off: ${error.message}`))
     },
@@ -117,7 +123,8 @@ export async function startWorker(config: Config): Promise<RunningWorker> {
   const log: Logger = pino({ level: config.logLevel, base: { part: 'worker', pid: process.pid } })
   const closings: Closing[] = []
   const close = async () => {
-    while (closings.length > 0) await closings.pop()!()
+    for (const part of closings.splice(0).reverse())
+      await part().catch((error: Error) => log.warn(`while closing: ${error.message}`))
   }
   try {
     const { database, ledger, queue } = await openParts(config, log, closings)

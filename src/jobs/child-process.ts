@@ -73,13 +73,20 @@ export function startChild(task: ToChild, environment: NodeJS.ProcessEnv, log: L
   return { pid: child.pid, tell, kill: () => child.kill('SIGKILL'), ended }
 }
 
-/** Which engine a child would compute on, found by a child, so that the worker itself need not hold one. */
+/**
+ * Which engine a child would compute on, found by a child, so that the worker itself need not hold one. Undefined where
+ * none works, or where `signal` ended the search.
+ */
 export async function probeEngine(
   engine: Config['engine'],
   environment: NodeJS.ProcessEnv,
   log: Logger,
+  signal: AbortSignal,
 ): Promise<EngineRecord | undefined> {
-  const { said } = await startChild({ type: 'probe', engine }, environment, log).ended
+  if (signal.aborted) return undefined
+  const child = startChild({ type: 'probe', engine }, environment, log)
+  signal.addEventListener('abort', child.kill)
+  const { said } = await child.ended
   if (said?.type === 'failed') log.warn(`no engine: ${said.failure.message}: ${said.failure.cure}`)
   return said?.type === 'engine' ? said.engine : undefined
 }

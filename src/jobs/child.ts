@@ -1,6 +1,5 @@
 // The process that performs one run: the worker forks it, hands it a task, and reads its outcome.
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Config } from '../config.ts'
 import { chooseEngine } from '../engine/choose.ts'
 import { Superseded } from '../errors.ts'
 import type { Logger, StopReason } from '../experiments/context.ts'
@@ -11,7 +10,7 @@ import { openObjects } from '../store/open-objects.ts'
 import { openPool } from '../store/pool.ts'
 import { openRunContext } from '../store/run-context.ts'
 import { failureOf } from './failures.ts'
-import type { FromChild, ToChild } from './messages.ts'
+import type { ChildConfig, FromChild, ToChild } from './messages.ts'
 import { startSampling } from './sampling.ts'
 
 type Task = Extract<ToChild, { type: 'perform' }>
@@ -61,7 +60,7 @@ async function tellOwner(context: { log: Logger; flush(): Promise<void> }, error
   await Promise.race([context.flush().catch(() => {}), sleep(5000)])
 }
 
-function databaseUrl(config: Config): string {
+function databaseUrl(config: ChildConfig): string {
   if (config.databaseUrl) return config.databaseUrl
   throw new Error('the task names no database')
 }

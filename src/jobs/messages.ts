@@ -2,9 +2,15 @@ import type { Config } from '../config.ts'
 import type { StopReason } from '../experiments/context.ts'
 import type { EngineRecord, Failure } from '../experiments/run.ts'
 
+/** The settings that a child needs; it does not learn the others. */
+export type ChildConfig = Pick<
+  Config,
+  'home' | 'databaseUrl' | 's3' | 'secret' | 'publicUrl' | 'datasetFolders' | 'engine'
+>
+
 /** What the worker tells the child: one task first, later perhaps to stop at the next step boundary. */
 export type ToChild =
-  | { type: 'perform'; runId: string; attempt: number; definition: unknown; config: Config }
+  | { type: 'perform'; runId: string; attempt: number; definition: unknown; config: ChildConfig }
   | { type: 'probe'; engine: Config['engine'] }
   | { type: 'stop'; reason: StopReason }
 

@@ -1,9 +1,9 @@
-import type { Config } from '../config.ts'
 import type { Logger, StopReason } from '../experiments/context.ts'
 import type { Failure } from '../experiments/run.ts'
 import type { Fence, Ledger, Outcome, Run } from '../store/ledger.ts'
 import { type Child, type Ending, startChild } from './child-process.ts'
 import { crashFailure, mostLosses, retryDelay, vanishedFailure } from './failures.ts'
+import type { ChildConfig } from './messages.ts'
 import { patiently } from './patience.ts'
 import type { Queue } from './queue.ts'
 
@@ -11,8 +11,7 @@ export interface SupervisorOptions {
   workerId: string
   ledger: Ledger
   queue: Queue
-  /** Handed to the children. */
-  config: Config
+  config: ChildConfig
   environment: NodeJS.ProcessEnv
   log: Logger
   /** How long a child that was asked to stop may take to its next step boundary and checkpoint. */
@@ -40,6 +39,11 @@ const stopped: Record<StopReason, Outcome | undefined> = {
   paused: { state: 'paused' },
   'shutting-down': { state: 'queued', outcome: 'released' },
   superseded: undefined,
+}
+
+function childConfig(config: ChildConfig): ChildConfig {
+  const { home, databaseUrl, s3, secret, publicUrl, datasetFolders, engine } = config
+  return { home, databaseUrl, s3, secret, publicUrl, datasetFolders, engine }
 }
 
 function failed(failure: Failure): Verdict {
@@ -80,6 +84,7 @@ export class Supervisor {
       log.error(`run ${runId}: ${(error as Error).stack}`)
       throw error
     } finally {
+      clearTimeout(place.killer)
       this.live.delete(runId)
     }
   }
@@ -128,13 +133,12 @@ export class Supervisor {
     const losses = await this.patiently(() => ledger.losses(runId))
     if (losses >= mostLosses) return failed(vanishedFailure(losses))
     const { attempt } = place
-    const task = { type: 'perform', runId, attempt, definition, config } as const
+    const task = { type: 'perform', runId, attempt, definition, config: childConfig(config) } as const
     const child = startChild(task, environment, named(log, `run ${runId} attempt ${attempt}`))
     log.info(`run ${runId}: attempt ${attempt} started in process ${child.pid}`)
     place.child = child
     if (place.reason) this.press(place, child, place.reason)
     const ending = await child.ended
-    clearTimeout(place.killer)
     if (!ending.said) log.warn(`run ${runId}: process ${child.pid} was lost (${ending.signal ?? ending.code})`)
     return this.judge(runId, place, ending)
   }

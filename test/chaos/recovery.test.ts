@@ -98,7 +98,7 @@ describe('a run whose processes are killed', () => {
 
   it('comes back when the queue forgets it', async () => {
     await worker.end('SIGTERM')
-    const runId = await cluster.submit()
+    const runId = await cluster.submit({ training: { epochs: 1, batchSize: 32 } })
     await cluster.database.pool.query('DELETE FROM bullmq.job')
     expect(await cluster.queue.has({ runId, attempt: 0 })).toBe(false)
     worker = await cluster.startWorker()

@@ -69,6 +69,8 @@ describe('a worker process', () => {
     await expect(cluster.startWorker({ DATABASE_URL: empty.url })).rejects.toThrow(/gestalt migrate/)
     await empty.drop()
     await expect(cluster.startWorker({ DATABASE_URL: '' })).rejects.toThrow(/DATABASE_URL/)
+    const away = { DATABASE_URL: 'postgresql://nobody:nothing@127.0.0.1:1/none' }
+    await expect(cluster.startWorker(away)).rejects.toThrow(/PostgreSQL runs/)
   })
 })
 
