@@ -1,5 +1,5 @@
 import { isId } from './id.ts'
-import type { Queryable } from './metrics.ts'
+import { bits, levels, type Queryable } from './rollups.ts'
 
 /** Real points of one metric of a run in the order of their steps. */
 export interface Curve {
@@ -26,8 +26,17 @@ interface Series {
   /** First and last step, within what is asked for. */
   first: number
   last: number
-  /** Points within what is asked for, counted up to one more than may be returned. */
-  points: number
+  /** Points within what is asked for, or a few more: those of all blocks that it touches. */
+  atMost: number
+}
+
+interface PointRow {
+  series: string
+  step: number
+  value: number
+  time: Date
+  /** Points that the shown ones stand for; null where all are shown. */
+  total: number | null
 }
 
 /** Part of a series to be read: rollups of a level from bucket `lo` to bucket `hi`, or points where the level is 0. */
@@ -41,9 +50,8 @@ interface Stretch {
   width: number
 }
 
-/** A rollup of level l covers 32^l steps. */
-const block = (level: number) => 32 ** level
-const topLevel = 4
+const block = (level: number) => 2 ** (bits * level)
+const topLevel = levels.at(-1)!
 /** Points a place of a sampled curve may give: its first, last, lowest, highest and first non-finite one. */
 const pointsPerPlace = 5
 
@@ -62,8 +70,9 @@ function cover(first: number, last: number, level: number): { level: number; lo:
 }
 
 /** The coarsest level whose blocks are no wider than a place, so that the rows read are some dozens a place at most. */
-function stretches({ id, first, last, points }: Series, maxPoints: number): Stretch[] {
-  if (points <= maxPoints) return [{ series: id, level: 0, lo: first, hi: last, origin: 0, width: 0 }]
+function stretches({ id, first, last, atMost }: Series, maxPoints: number): Stretch[] {
+  if (atMost <= maxPoints || last - first < maxPoints)
+    return [{ series: id, level: 0, lo: first, hi: last, origin: 0, width: 0 }]
   const places = Math.max(1, Math.floor(maxPoints / pointsPerPlace) - 1)
   const wanted = Math.ceil((last - first + 1) / places)
   let level = 0
@@ -73,28 +82,36 @@ function stretches({ id, first, last, points }: Series, maxPoints: number): Stre
   return cover(first, last, level).map((part) => ({ series: id, ...part, origin, width }))
 }
 
-const seriesOfRuns = `SELECT id, run_id AS "runId", name,
-    greatest(first_step, $3)::float8 AS first, least(last_step, $4)::float8 AS last,
-    (SELECT count(*) FROM (
-      SELECT FROM metric_points WHERE series_id = series.id AND step BETWEEN $3 AND $4 LIMIT $5
-    ) AS counted)::int AS points
-  FROM metric_series AS series
-  WHERE run_id = ANY ($1::uuid[]) AND ($2::text[] IS NULL OR name = ANY ($2)) AND first_step <= $4 AND last_step >= $3
-  ORDER BY run_id, name`
+// The number of points is summed over blocks of a level of which no more than 1,025 fit into what is asked for.
+const seriesOfRuns = `SELECT id, "runId", name, first::float8, last::float8, (
+    SELECT coalesce(sum(count), 0) FROM metric_rollups AS rollup WHERE series_id = id AND rollup.level = series.level
+      AND bucket BETWEEN first >> (${bits} * level) AND last >> (${bits} * level)
+  )::float8 AS "atMost"
+  FROM (
+    SELECT *, CASE ${levels
+      .slice(0, -1)
+      .map((level) => `WHEN last - first < ${block(level) * 1024} THEN ${level}`)
+      .join(' ')} ELSE ${levels.at(-1)} END AS level
+    FROM (
+      SELECT id, run_id AS "runId", name, greatest(first_step, $3) AS first, least(last_step, $4) AS last
+      FROM metric_series
+      WHERE run_id = ANY ($1::uuid[]) AND ($2::text[] IS NULL OR name = ANY ($2)) AND first_step <= $4 AND last_step >= $3
+    ) AS asked
+  ) AS series ORDER BY "runId", name`
 
 // The LIMITs change nothing but keep each of these a walk along the primary key, whatever the planner guesses.
 const pointsOfSeries = `WITH stretch AS MATERIALIZED (
     SELECT * FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
       AS stretch (series_id, level, lo, hi, origin, width)
   ), part AS (
-    SELECT stretch.series_id, (first_step - origin) / width AS place, first_step, last_step, min, min_step, max,
+    SELECT stretch.series_id, (first_step - origin) / width AS place, count, first_step, last_step, min, min_step, max,
       max_step, bad_step
     FROM stretch CROSS JOIN LATERAL (
       SELECT * FROM metric_rollups AS rollup WHERE rollup.series_id = stretch.series_id
         AND rollup.level = stretch.level AND bucket BETWEEN lo AND hi LIMIT 1000000
     ) AS rollup WHERE stretch.level > 0
     UNION ALL
-    SELECT series_id, (step - origin) / width, step, step, CASE WHEN finite THEN value END,
+    SELECT series_id, (step - origin) / width, 1, step, step, CASE WHEN finite THEN value END,
       CASE WHEN finite THEN step END, CASE WHEN finite THEN value END, CASE WHEN finite THEN step END,
       CASE WHEN NOT finite THEN step END
     FROM (
@@ -105,7 +122,7 @@ const pointsOfSeries = `WITH stretch AS MATERIALIZED (
       ) AS point WHERE stretch.level = 0 AND width > 0
     ) AS point
   ), place AS (
-    SELECT series_id, min(first_step) AS first_step, max(last_step) AS last_step,
+    SELECT series_id, sum(count) AS count, min(first_step) AS first_step, max(last_step) AS last_step,
       (array_agg(min_step ORDER BY min, min_step) FILTER (WHERE min_step IS NOT NULL))[1] AS min_step,
       (array_agg(max_step ORDER BY max DESC, max_step) FILTER (WHERE max_step IS NOT NULL))[1] AS max_step,
       min(bad_step) AS bad_step
@@ -114,13 +131,16 @@ const pointsOfSeries = `WITH stretch AS MATERIALIZED (
     SELECT DISTINCT series_id, step
     FROM place CROSS JOIN LATERAL (VALUES (first_step), (last_step), (min_step), (max_step), (bad_step)) AS one (step)
     WHERE step IS NOT NULL
+  ), total AS (
+    SELECT series_id, sum(count)::float8 AS points FROM place GROUP BY series_id
   )
-  SELECT chosen.series_id AS series, point.* FROM chosen CROSS JOIN LATERAL (
+  SELECT chosen.series_id AS series, point.*, total.points AS total FROM chosen JOIN total USING (series_id)
+  CROSS JOIN LATERAL (
     SELECT step::float8, value, time FROM metric_points AS point
     WHERE point.series_id = chosen.series_id AND point.step = chosen.step LIMIT 1
   ) AS point
   UNION ALL
-  SELECT stretch.series_id, point.* FROM stretch CROSS JOIN LATERAL (
+  SELECT stretch.series_id, point.*, NULL FROM stretch CROSS JOIN LATERAL (
     SELECT step::float8, value, time FROM metric_points AS point
     WHERE point.series_id = stretch.series_id AND step BETWEEN lo AND hi LIMIT 1000000
   ) AS point WHERE width = 0
@@ -143,12 +163,12 @@ export async function readCurves(
   const { rows: series } = await database.query<Series>({
     name: 'series-of-runs',
     text: seriesOfRuns,
-    values: [runIds.filter(isId), query.names ?? null, query.from ?? -farthest, query.to ?? farthest, maxPoints + 1],
+    values: [runIds.filter(isId), query.names ?? null, query.from ?? -farthest, query.to ?? farthest],
   })
   const curves = new Map<string, Curve[]>(runIds.map((id) => [id, []]))
   if (series.length === 0) return curves
   const parts = series.flatMap((one) => stretches(one, maxPoints))
-  const { rows } = await database.query<{ series: string; step: number; value: number; time: Date }>({
+  const { rows } = await database.query<PointRow>({
     name: 'points-of-series',
     text: pointsOfSeries,
     values: [
@@ -160,9 +180,13 @@ export async function readCurves(
       parts.map((part) => part.width),
     ],
   })
-  const points = new Map<string, Curve['points']>(series.map(({ id }) => [id, []]))
-  for (const { series: id, step, value, time } of rows) points.get(id)?.push({ step, value, time })
-  for (const { id, runId, name, points: counted } of series)
-    curves.get(runId)?.push({ name, sampled: counted > maxPoints, points: points.get(id)! })
+  const found = new Map<string, PointRow[]>(series.map(({ id }) => [id, []]))
+  for (const row of rows) found.get(row.series)?.push(row)
+  for (const { id, runId, name } of series) {
+    const points = found.get(id)!
+    if (points.length === 0) continue // between two points there is nothing
+    const sampled = (points[0]!.total ?? points.length) > points.length
+    curves.get(runId)?.push({ name, sampled, points: points.map(({ step, value, time }) => ({ step, value, time })) })
+  }
   return curves
 }

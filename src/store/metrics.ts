@@ -1,5 +1,5 @@
-import type pg from 'pg'
 import { superseded } from './fence.ts'
+import { bits, levels, type Queryable } from './rollups.ts'
 import type { Fence } from './rows.ts'
 
 /** One number of a run; NaN and the infinities are kept. */
@@ -9,13 +9,6 @@ export interface Point {
   value: number
   time: Date
 }
-
-/** What appendPoints and readCurves need of a pool or of a connection within a transaction. */
-export type Queryable = Pick<pg.ClientBase, 'query'>
-
-/** A rollup of level l covers 32^l steps. */
-const levels = [1, 2, 3, 4]
-const bits = 5
 
 const notFinite = "value IN ('NaN', 'Infinity', '-Infinity')"
 
