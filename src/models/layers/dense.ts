@@ -7,13 +7,13 @@ export interface Dense {
   bias: Variable
 }
 
-/** Both drawn evenly from +-1 / sqrt(inputs). */
+/** Weights drawn evenly with variance 1 / inputs (LeCun et al., 1998), so that the layer keeps the scale; no bias. */
 export function drawDense(inputs: number, outputs: number, dice: Dice): Dense {
-  const limit = 1 / Math.sqrt(inputs)
-  const draw = (count: number) => Float32Array.from({ length: count }, () => limit * (2 * dice.uniform() - 1))
+  const limit = Math.sqrt(3 / inputs)
+  const values = Float32Array.from({ length: inputs * outputs }, () => limit * (2 * dice.uniform() - 1))
   return tf.tidy(() => ({
-    weights: tf.variable(tf.tensor2d(draw(inputs * outputs), [inputs, outputs])),
-    bias: tf.variable(tf.tensor1d(draw(outputs))),
+    weights: tf.variable(tf.tensor2d(values, [inputs, outputs])),
+    bias: tf.variable(tf.zeros([outputs])),
   }))
 }
 
