@@ -152,6 +152,13 @@ export const nearestNeighbours = defineEvaluation({
   paper: 'Wu, Xiong, Yu and Lin, CVPR 2018, section 3.4',
   parameters,
   requires: ['labels'],
+  check({ k }, { size }) {
+    const large = k.map((each, i) => ({ each, i })).filter(({ each }) => each > size)
+    return large.map(({ each, i }) => ({
+      pointer: `/k/${i}`,
+      detail: `is ${each}; there are ${size} training images, so it should be at most ${size}`,
+    }))
+  },
   async measure({ learner, untrained, corpus }, { k, temperature }, _dice, watch) {
     const ks = [...k].sort((a, b) => a - b)
     const counted = ks.includes(agreedK) ? ks.indexOf(agreedK) : ks.length - 1
