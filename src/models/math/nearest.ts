@@ -66,19 +66,19 @@ class Best {
   select(row: Float32Array, except: number, indices: Int32Array): void {
     this.row = row
     this.size = 0
-    let threshold = Number.NEGATIVE_INFINITY
-    for (let i = 0; i < row.length; i++) {
+    let i = 0
+    for (; this.size < this.k; i++) {
       if (i === except) continue
-      if (this.size < this.k) {
-        this.heap[this.size++] = i
-        this.rise()
-        threshold = row[this.heap[0]!]!
-        // Indices rise, so one that is only as similar as the worst comes after it.
-      } else if (row[i]! > threshold) {
-        this.heap[0] = i
-        this.sink()
-        threshold = row[this.heap[0]!]!
-      }
+      this.heap[this.size++] = i
+      this.rise()
+    }
+    let threshold = row[this.heap[0]!]!
+    for (; i < row.length; i++) {
+      // Indices rise, so one that is only as similar as the worst comes after it.
+      if (!(row[i]! > threshold) || i === except) continue
+      this.heap[0] = i
+      this.sink()
+      threshold = row[this.heap[0]!]!
     }
     for (let place = this.size - 1; place >= 0; place--) {
       indices[place] = this.heap[0]!
@@ -101,16 +101,15 @@ export async function nearest(queries: Rows, references: Rows, wanted: number, o
   const found: Neighbours = { k, indices: new Int32Array(count * k), similarities: new Float32Array(count * k) }
   if (k === 0) return found
   const units = normaliseRows(queries).data
-  const bank = tf.tidy(() => tf.transpose(tf.tensor2d(normaliseRows(references).data, [size, width])))
+  const bank = tf.tensor2d(normaliseRows(references).data, [size, width])
   const block = Math.max(1, Math.min(count, Math.floor(blockLimit / size)))
   const best = new Best(k)
   try {
     for (let first = 0; first < count; first += block) {
       stop?.throwIfAborted()
       const rows = Math.min(block, count - first)
-      const product = tf.tidy(() =>
-        tf.matMul(tf.tensor2d(units.subarray(first * width, (first + rows) * width), [rows, width]), bank),
-      )
+      const part = units.subarray(first * width, (first + rows) * width)
+      const product = tf.tidy(() => tf.matMul(tf.tensor2d(part, [rows, width]), bank, false, true))
       const cosines = (await product.data()) as Float32Array
       product.dispose()
       for (let row = 0; row < rows; row++) {
