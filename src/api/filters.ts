@@ -16,6 +16,9 @@ export interface AskedFilter {
 }
 
 const instants = ['createdAfter', 'createdBefore'] as const
+/** Whether Postgres can compare with it: it knows no year 0, and ISO 8601 none of five digits. */
+const isInstant = (date: Date) => date.getUTCFullYear() >= 1 && date.getUTCFullYear() <= 9999
+
 const words = ['name', 'tag', 'method', 'dataset'] as const
 
 /** Null is no condition. Throws InvalidDefinition for what the database could not compare with. */
@@ -32,8 +35,10 @@ export function readFilter(asked: AskedFilter): RunFilter {
     const value = asked[name]
     if (value === undefined || value === null) continue
     const date = value instanceof Date ? value : new Date(/^\d{4}-\d\d-\d\d/.test(value) ? value : Number.NaN)
-    if (Number.isNaN(date.getTime()))
-      faults.push({ pointer: `/${name}`, detail: `'${value}' is not an instant; write it as 2026-01-31T12:00:00Z` })
+    if (!isInstant(date)) {
+      const given = typeof value === 'string' ? value : value.toISOString()
+      faults.push({ pointer: `/${name}`, detail: `'${given}' is not an instant; write it as 2026-01-31T12:00:00Z` })
+    }
     filter[name] = date
   }
   const { experimentId } = asked

@@ -160,10 +160,11 @@ export async function readCurves(
   query: CurveQuery,
 ): Promise<Map<string, Curve[]>> {
   const maxPoints = Math.max(pointsPerPlace, query.maxPoints)
+  const names = query.names?.filter((name) => !name.includes('\0')) // Postgres knows no such text, and no such curve
   const { rows: series } = await database.query<Series>({
     name: 'series-of-runs',
     text: seriesOfRuns,
-    values: [runIds.filter(isId), query.names ?? null, query.from ?? -farthest, query.to ?? farthest],
+    values: [runIds.filter(isId), names ?? null, query.from ?? -farthest, query.to ?? farthest],
   })
   const curves = new Map<string, Curve[]>(runIds.map((id) => [id, []]))
   if (series.length === 0) return curves

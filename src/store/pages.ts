@@ -53,10 +53,27 @@ function encode(order: Order, row: Record<string, unknown>): string {
   return Buffer.from(JSON.stringify(key)).toString('base64url')
 }
 
+// The year 0 is one that Postgres does not know.
+const instant = /^(?!0000)\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/
+
+/** Whether a value is one that the column of an order can hold: whoever sends a cursor may have made it. */
+function fits(by: string, value: unknown): boolean {
+  if (by === 'name') return typeof value === 'string' && !value.includes('\0')
+  if (by === 'priority') return Number.isInteger(value) && Math.abs(value as number) < 2 ** 31
+  if (by === 'finishedAt' && value === null) return true
+  return typeof value === 'string' && instant.test(value) && !Number.isNaN(Date.parse(value))
+}
+
+function isKey(order: Order, key: unknown): key is Key {
+  if (!Array.isArray(key) || key.length !== 4) return false
+  const [by, direction, value, id] = key as unknown[]
+  return by === order.by && direction === order.direction && fits(order.by, value) && typeof id === 'string' && isId(id)
+}
+
 function decode(order: Order, cursor: string): Key {
   try {
-    const key = JSON.parse(Buffer.from(cursor, 'base64url').toString()) as Key
-    if (key.length === 4 && key[0] === order.by && key[1] === order.direction) return key
+    const key: unknown = JSON.parse(Buffer.from(cursor, 'base64url').toString())
+    if (isKey(order, key)) return key
   } catch {}
   throw new InvalidDefinition(
     [{ pointer: '/after', detail: 'is not a cursor of this list in this order; take the endCursor of its page' }],

@@ -56,6 +56,21 @@ describe('what bad requests get', () => {
     expect((await world.send('/v1/runs?first=5&state=queued')).statusCode).toBe(200)
   })
 
+  it('refuses instants that a calendar knows and the database does not, and cursors that somebody made', async () => {
+    const key = ['createdAt', 'desc', 'tomorrow', '01900000-0000-7000-8000-000000000000']
+    const after = Buffer.from(JSON.stringify(key)).toString('base64url')
+    for (const list of ['/v1/runs', '/v1/experiments']) {
+      const instant = await world.send(`${list}?createdAfter=0000-01-01T00:00:00Z`)
+      expect(expectProblem(instant, 400, 'invalid-definition').errors[0].pointer).toBe('/createdAfter')
+      const cursor = await world.send(`${list}?after=${after}`)
+      expect(expectProblem(cursor, 400, 'invalid-definition').errors[0].pointer).toBe('/after')
+    }
+    const { errors } = await world.query('query ($after: String) { runs(after: $after) { totalCount } }', { after })
+    expect(errors).toMatchObject([{ extensions: { code: 'invalid-definition', errors: [{ pointer: '/after' }] } }])
+    const early = await world.query('{ runs(filter: { createdBefore: "0000-01-01" }) { totalCount } }')
+    expect(early.errors).toMatchObject([{ extensions: { errors: [{ pointer: '/createdBefore' }] } }])
+  })
+
   it('hides a defect of ours and tells the log', async () => {
     await world.parts.database.pool.query('ALTER TABLE run_log RENAME TO elsewhere')
     try {

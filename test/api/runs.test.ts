@@ -82,7 +82,12 @@ describe('GET /v1/runs/:id/metrics', () => {
     const path = `/v1/runs/${runId}/metrics`
     expect((await world.send(path, undefined, { headers: { accept: 'image/png' } })).statusCode).toBe(406)
     expect((await world.send(`${path}?maxPoints=100000`)).json().errors[0].pointer).toBe('/maxPoints')
-    expect((await world.send(`${path}?from=x`)).json().errors[0].pointer).toBe('/from')
+    for (const from of ['x', '-1', '99999999999999999999'])
+      expect((await world.send(`${path}?from=${from}`)).json().errors[0].pointer).toBe('/from')
+  })
+
+  it('finds no curve of a name that nothing can have', async () => {
+    expect((await world.send(`/v1/runs/${runId}/metrics?names=%00`)).json()).toEqual({ runId, curves: [] })
   })
 })
 

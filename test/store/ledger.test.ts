@@ -228,6 +228,27 @@ describe('lists', () => {
     for (const after of [endCursor!, 'nonsense'])
       await expect(ledger.listRuns({ order, first: 1, after })).rejects.toMatchObject({ code: 'invalid-definition' })
   })
+
+  const now = new Date().toISOString()
+  it.each([
+    ['createdAt', 'tomorrow', strange],
+    ['createdAt', '2026-13-41T25:61:61.000Z', strange],
+    ['createdAt', '0000-01-01T00:00:00.000Z', strange],
+    ['createdAt', 5, strange],
+    ['createdAt', null, strange],
+    ['createdAt', { not: null }, strange],
+    ['createdAt', now, 'nonsense'],
+    ['createdAt', now, [strange]],
+    ['finishedAt', 'never', strange],
+    ['name', 'a\0', strange],
+    ['name', null, strange],
+    ['priority', 2 ** 31, strange],
+    ['priority', 0.5, strange],
+  ] as const)('refuse a cursor that somebody made: %s, %j, %j', async (by, value, id) => {
+    const after = Buffer.from(JSON.stringify([by, 'desc', value, id])).toString('base64url')
+    const asked = ledger.listRuns({ order: { by, direction: 'desc' }, first: 1, after })
+    await expect(asked).rejects.toMatchObject({ code: 'invalid-definition' })
+  })
 })
 
 describe('workers', () => {

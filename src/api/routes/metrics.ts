@@ -7,13 +7,16 @@ import { findRun, idParameters, numberResource } from '../resources.ts'
 import { written } from '../validators.ts'
 import { answers } from './answers.ts'
 
+/** As far as a JSON number counts exactly. */
+const lastStep = Number.MAX_SAFE_INTEGER
+
 const query = Type.Object(
   {
     names: Type.Optional(
       Type.Array(Type.String(), { description: 'Which curves, given several times or with commas.' }),
     ),
-    from: Type.Optional(Type.Integer({ minimum: 0, description: 'First step.' })),
-    to: Type.Optional(Type.Integer({ minimum: 0, description: 'Last step, included.' })),
+    from: Type.Optional(Type.Integer({ minimum: 0, maximum: lastStep, description: 'First step.' })),
+    to: Type.Optional(Type.Integer({ minimum: 0, maximum: lastStep, description: 'Last step, included.' })),
     maxPoints: Type.Integer({ minimum: 5, maximum: 10_000, default: 1000, description: 'Of a curve.' }),
   },
   { additionalProperties: false },
