@@ -22,6 +22,8 @@ export interface RunningServer {
 
 /** Together with the one that listens at most 20: what an API process may take of the database. */
 const connections = { database: 12, queue: 5 }
+/** A statement of a request that takes longer is broken off, so that it does not keep a connection for ever. */
+const statementSeconds = 30
 /** For a Postgres that is starting beside us. */
 const patienceSeconds = 5
 /** For requests that are at work when the process stops. */
@@ -38,7 +40,7 @@ async function openParts(config: Config, closings: Closing[]): Promise<Parts> {
   if (!config.databaseUrl)
     throw new Misconfigured('DATABASE_URL is not set', "name the database, or use 'gestalt up', which brings its own")
   const { databaseUrl, redisUrl } = config
-  const pool = { url: databaseUrl, max: connections.database, name: 'gestalt-api' }
+  const pool = { url: databaseUrl, max: connections.database, name: 'gestalt-api', statementSeconds }
   const database = await awaitDatabase(pool, patienceSeconds)
   closings.push(() => database.close())
   const pending = await pendingMigrations(databaseUrl)

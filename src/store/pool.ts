@@ -7,6 +7,8 @@ export interface PoolOptions {
   max: number
   /** Shown by Postgres as application_name, so that each process' connections can be counted. */
   name: string
+  /** After which Postgres breaks a statement off; no such end where it is absent. */
+  statementSeconds?: number
 }
 
 /** Codes of Node, of Postgres and of Prisma that say the server is away, not that the statement is wrong. */
@@ -16,20 +18,35 @@ const away = new Set([
   ...['57P01', '57P02', '57P03', '53300', '08000', '08001', '08003', '08004', '08006'],
 ])
 
+/** The code of what went wrong below: Prisma keeps that of Postgres in the cause of its adapter's error. */
+function codeOf(error: unknown): string | undefined {
+  const { code, meta } = (error ?? {}) as {
+    code?: string
+    meta?: { driverAdapterError?: { cause?: { originalCode?: string } } }
+  }
+  return meta?.driverAdapterError?.cause?.originalCode ?? code
+}
+
 /** Whether waiting may help: the connection broke, or the server is starting, stopping or full of connections. */
 export function isPostgresAway(error: unknown): boolean {
   if (error instanceof Unavailable) return isPostgresAway(error.cause)
-  const { code, message = '' } = (error ?? {}) as { code?: string; message?: string }
+  const code = codeOf(error)
   if (code !== undefined && away.has(code)) return true
+  const { message = '' } = (error ?? {}) as { message?: string }
   return /Connection terminated|timeout exceeded when trying to connect|Client has encountered/.test(message)
 }
 
 /** The error of a statement as one that a reader can act on; others are returned as they are. */
 export function translateDatabaseError(error: unknown): unknown {
   if (error instanceof GestaltError) return error
-  const { code, message } = error as { code?: string; message?: string }
+  const code = codeOf(error)
+  const { message } = error as { message?: string }
   if (code === '53100')
     return new NoRoom(`the database has no room: ${message}`, 'free disk space where its files are', { cause: error })
+  if (code === '57014')
+    return new Unavailable('the database took too long over a statement', 'ask for less, or again when it is less busy', {
+      cause: error,
+    })
   if (isPostgresAway(error))
     return new Unavailable(
       `the database does not answer${message ? `: ${message}` : ''}`,
@@ -40,7 +57,7 @@ export function translateDatabaseError(error: unknown): unknown {
 }
 
 /** A pool that outlives the loss of its connections. */
-export function openPool({ url, max, name }: PoolOptions): pg.Pool {
+export function openPool({ url, max, name, statementSeconds }: PoolOptions): pg.Pool {
   const pool = new pg.Pool({
     connectionString: url,
     max,
@@ -48,6 +65,7 @@ export function openPool({ url, max, name }: PoolOptions): pg.Pool {
     connectionTimeoutMillis: 10_000,
     idleTimeoutMillis: 30_000,
     keepAlive: true,
+    ...(statementSeconds === undefined ? {} : { statement_timeout: statementSeconds * 1000 }),
   })
   pool.on('error', () => {}) // an idle connection broke; the next statement opens another or says why it cannot
   pool.on('connect', (client) => client.on('error', () => {}))

@@ -62,9 +62,25 @@ describe('a database', () => {
     })
   })
 
+  it('breaks off a statement that takes too long, read with Prisma and with SQL, and serves the next', async () => {
+    const database = await openDatabase({ url: scratch.url, max: 2, name: 'slow-test', statementSeconds: 0.2 })
+    const ledger = openLedger(database)
+    const holder = await database.pool.connect()
+    await holder.query('BEGIN; LOCK TABLE runs, run_log')
+    const slow = { code: 'unavailable', message: 'the database took too long over a statement' }
+    await expect(ledger.listRuns({ first: 1 })).rejects.toMatchObject(slow)
+    await expect(ledger.log([newId()], 1)).rejects.toMatchObject(slow)
+    await holder.query('ROLLBACK')
+    holder.release()
+    expect(await ledger.countRuns()).toBe(0)
+    await database.close()
+  })
+
   it('knows what says that it is away', () => {
     for (const code of ['ECONNREFUSED', '57P01', 'P1001']) expect(isPostgresAway({ code })).toBe(true)
     expect(isPostgresAway(new Error('Connection terminated unexpectedly'))).toBe(true)
+    const ofPrisma = { code: 'P2039', meta: { driverAdapterError: { cause: { originalCode: '57P01' } } } }
+    expect(isPostgresAway(ofPrisma)).toBe(true)
     for (const error of [{ code: '23505' }, new Error('other'), undefined, null])
       expect(isPostgresAway(error)).toBe(false)
   })
