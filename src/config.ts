@@ -48,6 +48,11 @@ export interface Config {
 /** Folder of the clone or image this code runs from. */
 export const installation = resolve(dirname(fileURLToPath(import.meta.url)), '..')
 
+/** Of this software, as its package says it. */
+export function softwareVersion(): string {
+  return (JSON.parse(readFileSync(join(installation, 'package.json'), 'utf8')) as { version: string }).version
+}
+
 /** Datasets shipped with the code, and those of Debian's dataset-* packages. */
 const standardDatasetFolders = [join(installation, 'datasets'), '/usr/share/datasets']
 

@@ -1,16 +1,13 @@
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import type { FastifyInstance } from 'fastify'
 import { createApp } from './api/app.ts'
 import type { Parts } from './api/parts.ts'
-import { type Config, installation } from './config.ts'
+import { type Config, softwareVersion } from './config.ts'
 import { Conflict, Misconfigured } from './errors.ts'
 import { openQueue } from './jobs/queue.ts'
 import { startReconciler } from './jobs/reconcile.ts'
-import { awaitDatabase } from './store/database.ts'
 import { datasetBytes } from './store/dataset-bytes.ts'
 import { openLedger } from './store/ledger.ts'
-import { pendingMigrations } from './store/migrate.ts'
+import { openNamedDatabase } from './store/open-database.ts'
 import { openObjects } from './store/open-objects.ts'
 
 /** An API process at work. */
@@ -31,27 +28,21 @@ const graceSeconds = 10
 
 type Closing = () => Promise<unknown>
 
-function readVersion(): string {
-  return (JSON.parse(readFileSync(join(installation, 'package.json'), 'utf8')) as { version: string }).version
-}
-
 /** Opens one part after the other; `closings` knows how to close what is open, whatever happens. */
 async function openParts(config: Config, closings: Closing[]): Promise<Parts> {
-  if (!config.databaseUrl)
-    throw new Misconfigured('DATABASE_URL is not set', "name the database, or use 'gestalt up', which brings its own")
-  const { databaseUrl, redisUrl } = config
-  const pool = { url: databaseUrl, max: connections.database, name: 'gestalt-api', statementSeconds }
-  const database = await awaitDatabase(pool, patienceSeconds)
+  const pool = { max: connections.database, name: 'gestalt-api', statementSeconds }
+  const database = await openNamedDatabase(config, pool, patienceSeconds)
   closings.push(() => database.close())
-  const pending = await pendingMigrations(databaseUrl)
-  if (pending.length > 0)
-    throw new Misconfigured(`the database lacks the migrations ${pending.join(', ')}`, "run 'gestalt migrate'")
   const objects = openObjects(config)
   await objects.check()
-  const queue = await openQueue({ redisUrl, databaseUrl, connections: connections.queue })
+  const queue = await openQueue({
+    redisUrl: config.redisUrl,
+    databaseUrl: database.url,
+    connections: connections.queue,
+  })
   closings.push(() => queue.close())
   const bytes = datasetBytes(objects, config.datasetFolders)
-  return { config, database, ledger: openLedger(database), objects, queue, bytes, version: readVersion() }
+  return { config, database, ledger: openLedger(database), objects, queue, bytes, version: softwareVersion() }
 }
 
 /** Returns the address under which this machine reaches the server. */
@@ -97,7 +88,9 @@ export async function startServer(asked: Config): Promise<RunningServer> {
   const config = { ...asked }
   const closings: Closing[] = []
   const close = async () => {
-    while (closings.length > 0) await closings.pop()!()
+    const failed: unknown[] = []
+    for (const part of closings.splice(0).reverse()) await part().catch((error: unknown) => failed.push(error))
+    if (failed.length > 0) throw failed[0]
   }
   try {
     const parts = await openParts(config, closings)
@@ -112,7 +105,7 @@ export async function startServer(asked: Config): Promise<RunningServer> {
     let stopping: Promise<void> | undefined
     return { url, stop: () => (stopping ??= close()) }
   } catch (error) {
-    await close()
+    await close().catch(() => {}) // why it did not start says more
     throw error
   }
 }

@@ -1,21 +1,17 @@
-import { readFileSync } from 'node:fs'
 import { availableParallelism, hostname, totalmem } from 'node:os'
-import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { pino } from 'pino'
-import { type Config, childEnvironment, installation } from './config.ts'
-import { Misconfigured } from './errors.ts'
+import { type Config, childEnvironment, softwareVersion } from './config.ts'
 import type { Logger } from './experiments/context.ts'
 import { probeEngine } from './jobs/child-process.ts'
 import { openQueue } from './jobs/queue.ts'
 import { startReconciler } from './jobs/reconcile.ts'
 import { repeat } from './jobs/repeat.ts'
 import { Supervisor } from './jobs/supervisor.ts'
-import { awaitDatabase } from './store/database.ts'
 import { newId } from './store/id.ts'
 import { type Ledger, openLedger } from './store/ledger.ts'
-import { channels, listen } from './store/listen.ts'
-import { pendingMigrations } from './store/migrate.ts'
+import { channels, listen, readNotice } from './store/listen.ts'
+import { openNamedDatabase } from './store/open-database.ts'
 import { openObjects } from './store/open-objects.ts'
 
 /** A worker process at work. */
@@ -33,25 +29,20 @@ const connections = { database: 4, queue: 4 }
 /** For a Postgres that is starting beside us. */
 const patienceSeconds = 10
 
-function readVersion(): string {
-  return (JSON.parse(readFileSync(join(installation, 'package.json'), 'utf8')) as { version: string }).version
-}
-
 type Closing = () => Promise<unknown>
 
 /** Opens one part after the other; `closings` knows how to close what is open, whatever happens. */
 async function openParts(config: Config, log: Logger, closings: Closing[]) {
-  if (!config.databaseUrl)
-    throw new Misconfigured('DATABASE_URL is not set', "name the database, or use 'gestalt up', which brings its own")
-  const { databaseUrl, redisUrl } = config
-  const pool = { url: databaseUrl, max: connections.database, name: 'gestalt-worker' }
-  const database = await awaitDatabase(pool, patienceSeconds)
+  const pool = { max: connections.database, name: 'gestalt-worker' }
+  const database = await openNamedDatabase(config, pool, patienceSeconds)
   closings.push(() => database.close())
-  const pending = await pendingMigrations(databaseUrl)
-  if (pending.length > 0)
-    throw new Misconfigured(`the database lacks the migrations ${pending.join(', ')}`, "run 'gestalt migrate'")
   await openObjects(config).check()
-  const queue = await openQueue({ redisUrl, databaseUrl, connections: connections.queue, log })
+  const queue = await openQueue({
+    redisUrl: config.redisUrl,
+    databaseUrl: database.url,
+    connections: connections.queue,
+    log,
+  })
   closings.push(() => queue.close())
   return { database, ledger: openLedger(database), queue }
 }
@@ -60,8 +51,8 @@ async function openParts(config: Config, log: Logger, closings: Closing[]) {
 function listenForCancels(url: string, supervisor: Supervisor, ledger: Ledger) {
   const handlers = {
     onMessage(_: string, payload: string) {
-      const { runId, action } = JSON.parse(payload) as { runId: string; action: string }
-      if (action === 'cancel') supervisor.stop(runId, 'cancelled')
+      const notice = readNotice(payload)
+      if (notice?.action === 'cancel') supervisor.stop(notice.runId, 'cancelled')
     },
     onReconnect: () => void followRuns(supervisor, ledger).catch(() => {}),
   }
@@ -83,7 +74,7 @@ async function followRuns(supervisor: Supervisor, ledger: Ledger): Promise<void>
 /** Signs on and sends heartbeats, with the name of the engine as soon as a child has found it. */
 async function keepRegistered(id: string, config: Config, supervisor: Supervisor, ledger: Ledger, log: Logger) {
   const self = {
-    ...{ id, host: hostname(), pid: process.pid, version: readVersion() },
+    ...{ id, host: hostname(), pid: process.pid, version: softwareVersion() },
     ...{ engine: config.engine as string, concurrency: config.concurrency },
     ...{ cores: availableParallelism(), memoryBytes: totalmem() },
   }

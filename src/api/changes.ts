@@ -1,5 +1,5 @@
 import { Unavailable } from '../errors.ts'
-import { channels, listen } from '../store/listen.ts'
+import { channels, listen, readNotice } from '../store/listen.ts'
 import { translateDatabaseError } from '../store/pool.ts'
 
 /** Who follows a run. At most one change waits for each, whatever happens meanwhile. */
@@ -147,17 +147,12 @@ class Feed<T> implements AsyncIterableIterator<News<T>> {
   }
 }
 
-/** Whoever may connect to the database may notify, so the payload may be anything. */
-function readRunId(payload: string): string | undefined {
-  return /"runId" *: *"([0-9a-f-]{36})"/.exec(payload)?.[1]
-}
-
 export async function openChanges(url: string): Promise<Changes> {
   const topics = new Topics()
   const listener = await listen(url, [channels.runs], {
     onMessage(_channel, payload) {
-      const runId = readRunId(payload)
-      if (runId !== undefined) topics.touch(runId)
+      const notice = readNotice(payload)
+      if (notice) topics.touch(notice.runId)
     },
     onReconnect: () => topics.touchAll(),
   })

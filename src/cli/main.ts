@@ -1,14 +1,11 @@
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { Command, InvalidArgumentError, Option } from 'commander'
-import { type Config, installation, readConfig } from '../config.ts'
+import { type Config, readConfig, softwareVersion } from '../config.ts'
 import { exitCodes, explain, type Output, openOutput } from './output.ts'
 
 // Each command imports what it needs when it runs, so that `gestalt --help` does not load the whole service.
 
 // performance.now() counts from the start of the process.
 const started = 0
-const { version } = JSON.parse(readFileSync(join(installation, 'package.json'), 'utf8')) as { version: string }
 
 interface Globals {
   json?: boolean
@@ -44,7 +41,7 @@ const program = new Command('gestalt')
   .description(
     'Train and evaluate unsupervised visual representations: post a definition, follow its run, read its results.',
   )
-  .version(version)
+  .version(softwareVersion())
   .addOption(new Option('--json', 'print the result as one JSON document on the last line'))
   .addOption(new Option('--url <url>', 'the server to talk to (default: GESTALT_URL, or this machine)'))
   .showHelpAfterError("see 'gestalt --help'")

@@ -1,4 +1,5 @@
 import pg from 'pg'
+import { isId } from './id.ts'
 import { translateDatabaseError } from './pool.ts'
 
 /** `runs`: {"runId","seq"} when a run has news. `control`: {"runId","action":"cancel"} to whoever performs it. */
@@ -8,6 +9,16 @@ export const channels = { runs: 'gestalt_runs', control: 'gestalt_control' } as 
 export async function notifyRun(client: pg.ClientBase, run: { id: string; version: number }): Promise<void> {
   const payload = JSON.stringify({ runId: run.id, seq: run.version })
   await client.query('SELECT pg_notify($1, $2)', [channels.runs, payload])
+}
+
+/** What a notification says; undefined where it is none of ours: whoever may connect to the database may notify. */
+export function readNotice(payload: string): { runId: string; action?: unknown } | undefined {
+  try {
+    const { runId, action } = JSON.parse(payload) as { runId?: unknown; action?: unknown }
+    return typeof runId === 'string' && isId(runId) ? { runId, action } : undefined
+  } catch {
+    return undefined
+  }
 }
 
 export interface ListenHandlers {

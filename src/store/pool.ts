@@ -44,9 +44,13 @@ export function translateDatabaseError(error: unknown): unknown {
   if (code === '53100')
     return new NoRoom(`the database has no room: ${message}`, 'free disk space where its files are', { cause: error })
   if (code === '57014')
-    return new Unavailable('the database took too long over a statement', 'ask for less, or again when it is less busy', {
-      cause: error,
-    })
+    return new Unavailable(
+      'the database took too long over a statement',
+      'ask for less, or again when it is less busy',
+      {
+        cause: error,
+      },
+    )
   if (isPostgresAway(error))
     return new Unavailable(
       `the database does not answer${message ? `: ${message}` : ''}`,

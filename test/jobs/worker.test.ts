@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { channels } from '../../src/store/listen.ts'
 import { type Cluster, openCluster, type WorkerProcess } from '../chaos/cluster.ts'
 import { eventually } from '../eventually.ts'
 import { testDatabase } from '../postgres.ts'
@@ -57,6 +58,14 @@ describe('a worker process', () => {
     expect(samples[0]!.rss).toBeGreaterThan(50e6)
     await cluster.ledger.requestCancel(runId)
     await cluster.becomes(runId, 'cancelled')
+  })
+
+  it('is not disturbed by a notification that is no notice of ours', async () => {
+    for (const payload of ['', 'null', '{"runId":', '{"runId":7,"action":"cancel"}'])
+      await cluster.database.pool.query('SELECT pg_notify($1, $2)', [channels.control, payload])
+    const runId = await cluster.submit({ training: { epochs: 1, batchSize: 32 } })
+    await cluster.becomes(runId, 'succeeded')
+    expect(worker.process.exitCode).toBeNull()
   })
 
   it('signs off and ends with 0 when it is told to', async () => {

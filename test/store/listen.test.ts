@@ -1,6 +1,7 @@
 import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { channels, listen } from '../../src/store/listen.ts'
+import { newId } from '../../src/store/id.ts'
+import { channels, listen, readNotice } from '../../src/store/listen.ts'
 import { testDatabase } from '../postgres.ts'
 
 describe('listening', () => {
@@ -49,5 +50,15 @@ describe('listening', () => {
     await expect(listen('postgresql://nobody@127.0.0.1:1/none', ['a'], handlers)).rejects.toMatchObject({
       code: 'unavailable',
     })
+  })
+})
+
+describe('a notice', () => {
+  it('is read where it names a run, and is none otherwise', () => {
+    const runId = newId()
+    expect(readNotice(JSON.stringify({ runId, seq: 3 }))).toEqual({ runId, action: undefined })
+    expect(readNotice(JSON.stringify({ runId, action: 'cancel' }))).toEqual({ runId, action: 'cancel' })
+    for (const payload of ['', '{', 'null', '7', '"text"', '{"runId":3}', '{"runId":"nonsense"}'])
+      expect(readNotice(payload)).toBeUndefined()
   })
 })
