@@ -53,9 +53,14 @@ export interface Queue {
   close(): Promise<void>
 }
 
-/** BullMQ takes the lower number first, from 1 (0 is a faster queue of its own that overtakes all) to 2^21 - 1. */
-function bullPriority(priority: number): number {
-  return Math.min(Math.max(2 ** 20 - Math.round(priority), 1), 2 ** 21 - 1)
+/**
+ * BullMQ takes the lower number first, from 1 (0 is a faster queue of its own that overtakes all) to 2^21 - 1, and
+ * among equals the one that came first. A run that is taken up again is older than those that have not begun, though
+ * it comes back later: it stands half a step before its equals.
+ */
+function bullPriority({ priority, attempt }: Pick<QueuedRun, 'priority' | 'attempt'>): number {
+  const begun = attempt > 0 ? 1 : 0
+  return Math.min(Math.max(2 ** 20 - 2 * Math.round(priority) - begun, 1), 2 ** 21 - 1)
 }
 
 /** BullMQ reserves ':' in ids. */
@@ -100,7 +105,7 @@ export async function openQueue(options: {
     backend: backend.kind,
     async enqueue(run) {
       const delay = Math.round((run.delay ?? 0) * 1000)
-      const options = { jobId: jobId(run), priority: bullPriority(run.priority), delay }
+      const options = { jobId: jobId(run), priority: bullPriority(run), delay }
       await persist('take a job', () => queue.add('run', { runId: run.runId }, options))
     },
     async has(run) {

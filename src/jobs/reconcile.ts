@@ -19,6 +19,9 @@ export interface ReconcilerOptions {
 // 'gestalt' has no meaning as a number; this one only has to differ from the locks of Prisma and BullMQ.
 const advisoryLock = 7_239_114
 
+/** Between two removals of what says nothing any more, and before the first. */
+const leftoverMilliseconds = 3_600_000
+
 /** A run accepted a moment ago is being enqueued by whoever accepted it. */
 const waitingSeconds = 2
 
@@ -69,13 +72,20 @@ async function look(options: ReconcilerOptions, staleSeconds: number): Promise<v
 
 /**
  * Holds queue and Postgres together, every few seconds and in one process at a time: enqueues waiting runs that the
- * queue lost, and takes back running runs that nobody works on (or ends them where they were to be cancelled).
+ * queue lost, and takes back running runs that nobody works on (or ends them where they were to be cancelled). Every
+ * hour leftovers of the ledger are removed.
  */
 export function startReconciler(options: ReconcilerOptions): { close(): Promise<void> } {
-  const { log, seconds = 2, staleSeconds = 6 } = options
+  const { ledger, log, seconds = 2, staleSeconds = 6 } = options
+  let tidiedAt = Date.now()
   return repeat(
     seconds,
-    () => look(options, staleSeconds),
+    async () => {
+      await look(options, staleSeconds)
+      if (Date.now() - tidiedAt < leftoverMilliseconds) return
+      tidiedAt = Date.now()
+      await ledger.removeLeftovers()
+    },
     (error) => log.warn(`reconciler: ${(error as Error).message}`),
   )
 }

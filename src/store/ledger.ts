@@ -2,7 +2,8 @@ import type { Failure, Progress } from '../experiments/run.ts'
 import type { Database } from './database.ts'
 import type { Run as RunRow } from './generated/client.ts'
 import { isId } from './id.ts'
-import { begin, end, type Outcome, requestCancel, resume } from './lifecycle.ts'
+import { removeLeftovers } from './leftovers.ts'
+import { begin, end, type Outcome, requestCancel } from './lifecycle.ts'
 import * as pages from './pages.ts'
 import { translateDatabaseError } from './pool.ts'
 import type { Event, Experiment, Fence, Run } from './rows.ts'
@@ -36,8 +37,6 @@ export interface Ledger extends RunParts, WorkerBook {
   end(fence: Fence, outcome: Outcome): Promise<boolean>
   /** Throws NotFound, or Conflict where the run has finished. */
   requestCancel(runId: string): Promise<Run>
-  /** Throws NotFound, or Conflict where the run is not paused. */
-  resume(runId: string): Promise<Run>
 
   experiments(ids: readonly string[]): Promise<Map<string, Experiment>>
   runs(ids: readonly string[]): Promise<Map<string, Run>>
@@ -48,6 +47,8 @@ export interface Ledger extends RunParts, WorkerBook {
   countRuns(filter?: pages.RunFilter): Promise<number>
   /** What happened, the oldest first; `after` is the id of the last one read. */
   events(query: { runId?: string; after?: string; first: number }): Promise<Event[]>
+  /** Removes expired idempotency keys and workers that are long gone; returns how many rows that were. */
+  removeLeftovers(): Promise<number>
 }
 
 const toRun = (row: RunRow): Run => ({
@@ -128,7 +129,7 @@ export function openLedger(database: Database): Ledger {
     begin: (runId, workerId) => begin(pool, runId, workerId),
     end: (fence, outcome) => end(pool, fence, outcome),
     requestCancel: (runId) => requestCancel(pool, runId),
-    resume: (runId) => resume(pool, runId),
+    removeLeftovers: () => removeLeftovers(pool),
     ...read(database),
     ...readRunParts(database),
     ...keepWorkers(database),

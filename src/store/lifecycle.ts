@@ -101,17 +101,6 @@ export function end(pool: pg.Pool, fence: Fence, outcome: Outcome): Promise<bool
   })
 }
 
-/** Takes a paused run up again. */
-export function resume(pool: pg.Pool, runId: string): Promise<Run> {
-  return transaction(pool, async (client) => {
-    const run = await hold(client, runId)
-    if (!run) throw new NotFound(`there is no run ${runId}`, 'GET /v1/experiments lists what there is')
-    if (run.state !== 'paused')
-      throw new Conflict(`run ${runId} is ${run.state}`, 'only a paused run can be taken up again')
-    return move(client, run, { state: 'queued' }, { kind: 'run-queued' })
-  })
-}
-
 /** Cancels what waits at once, and asks who performs a running one to stop at its next step boundary. */
 export function requestCancel(pool: pg.Pool, runId: string): Promise<Run> {
   return transaction(pool, async (client) => {

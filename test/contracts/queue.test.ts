@@ -79,6 +79,18 @@ describe.each(['postgres', 'redis'] as const)('the queue on %s', (backend) => {
     await eventually(() => expect(jobs).toEqual(['high', 'first', 'second', 'low']))
   })
 
+  it('delivers a run that is taken up again before its equals, and after those of higher priority', async () => {
+    for (const [runId, attempt, priority] of [
+      ['new', 0, 0],
+      ['higher', 0, 1],
+      ['released', 2, 0],
+    ] as const)
+      await queue.enqueue({ runId, attempt, priority })
+    const jobs: string[] = []
+    await queue.work(async ({ runId }) => void jobs.push(runId), { concurrency: 1 })
+    await eventually(() => expect(jobs).toEqual(['higher', 'released', 'new']))
+  })
+
   it('takes the same run and attempt once, also while it is at work, and again when it is done', async () => {
     const jobs: string[] = []
     let finish = () => {}

@@ -118,12 +118,12 @@ describe('a run', () => {
     expect((await ledger.begin(runId, worker))!.attempt).toBe(2)
   })
 
-  it('that is paused waits until it is taken up again', async () => {
+  it('that is paused is begun by nobody and can be cancelled', async () => {
     const { runId, attempt } = await running()
     await ledger.end({ runId, attempt }, { state: 'paused' })
     expect(await ledger.begin(runId, worker)).toBeUndefined()
-    expect(await ledger.resume(runId)).toMatchObject({ state: 'queued' })
-    await expect(ledger.resume(runId)).rejects.toMatchObject({ code: 'conflict' })
+    expect((await ledger.abandoned(0)).some(({ id }) => id === runId)).toBe(false)
+    expect(await ledger.requestCancel(runId)).toMatchObject({ state: 'cancelled' })
   })
 
   it('that waits is cancelled at once', async () => {
@@ -303,5 +303,30 @@ describe('workers', () => {
     const runId = await queued()
     expect((await ledger.waiting(0)).some(({ id }) => id === runId)).toBe(true)
     expect((await ledger.waiting(60)).some(({ id }) => id === runId)).toBe(false)
+  })
+})
+
+describe('leftovers', () => {
+  it('go: keys after a day, workers a week after their last word', async () => {
+    const row = { host: 'h', pid: 1, version: '1', engine: 'cpu', cores: 2, memoryBytes: 1, concurrency: 1 }
+    const [fresh, silent, stopped] = [newId(), newId(), newId()]
+    for (const id of [fresh, silent, stopped]) await ledger.workerStarted({ id, ...row })
+    await ledger.workerStopped(stopped)
+    for (const key of ['new', 'old']) await ledger.accept(submission, { key, fingerprint: 'f' })
+    await database.pool.query("UPDATE idempotency_keys SET created_at = now() - interval '25 hours' WHERE key = 'old'")
+    await database.pool.query(
+      "UPDATE workers SET heartbeat_at = now() - interval '8 days', started_at = now() - interval '9 days' WHERE id = ANY ($1)",
+      [[silent, stopped]],
+    )
+    expect(await ledger.removeLeftovers()).toBe(2)
+    const keys = await database.pool.query<{ key: string }>(
+      "SELECT key FROM idempotency_keys WHERE key IN ('new', 'old')",
+    )
+    expect(keys.rows).toEqual([{ key: 'new' }])
+    const left = await database.pool.query<{ id: string }>('SELECT id FROM workers WHERE id = ANY ($1)', [
+      [fresh, silent, stopped],
+    ])
+    expect(left.rows.map(({ id }) => id).sort()).toEqual([fresh, stopped].sort())
+    expect(await ledger.removeLeftovers()).toBe(0)
   })
 })
