@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type Fault, InvalidDefinition, Misconfigured } from './errors.ts'
@@ -132,15 +132,19 @@ export function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || /^127\./.test(host)
 }
 
-/** Whoever first needs the secret of a home makes it; the exclusive create settles a race between two processes. */
+/** Whoever first needs the secret of a home makes it: linked into place whole, so that nobody reads half of it. */
 export function homeSecret(home: string): string {
   const file = join(home, 'secret')
-  mkdirSync(home, { recursive: true, mode: 0o700 })
   if (!existsSync(file)) {
+    mkdirSync(home, { recursive: true, mode: 0o700 })
+    const own = `${file}.${process.pid}`
+    writeFileSync(own, `${randomBytes(32).toString('base64url')}\n`, { mode: 0o600 })
     try {
-      writeFileSync(file, `${randomBytes(32).toString('base64url')}\n`, { mode: 0o600, flag: 'wx' })
+      linkSync(own, file)
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error // another process was quicker
+    } finally {
+      rmSync(own, { force: true })
     }
   }
   return readFileSync(file, 'utf8').trim()

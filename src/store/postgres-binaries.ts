@@ -4,6 +4,7 @@ import {
   cpSync,
   existsSync,
   mkdirSync,
+  readdirSync,
   readFileSync,
   renameSync,
   rmSync,
@@ -81,6 +82,15 @@ function isRunnable(folder: string, account: Account | undefined): boolean {
   return spawnSync(join(folder, 'native', 'bin', 'postgres'), ['--version'], options).status === 0
 }
 
+/** npm gives what it unpacks the rights that the umask leaves, which may be none for the account of the database. */
+function openUp(folder: string): void {
+  for (const entry of readdirSync(folder, { recursive: true, withFileTypes: true })) {
+    const path = join(entry.parentPath, entry.name)
+    if (!entry.isSymbolicLink()) chmodSync(path, statSync(path).mode | (entry.isDirectory() ? 0o755 : 0o444))
+  }
+  chmodSync(folder, 0o755)
+}
+
 /** A copy of the package that is complete or absent, never half. */
 function copyTo(target: string, from: string): string {
   if (existsSync(target)) return target
@@ -89,6 +99,7 @@ function copyTo(target: string, from: string): string {
   try {
     cpSync(from, half, { recursive: true, verbatimSymlinks: true })
     makeLinks(half)
+    openUp(half)
     renameSync(half, target)
   } catch (error) {
     if (!existsSync(target)) throw error // else another start was quicker

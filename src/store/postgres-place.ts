@@ -18,8 +18,20 @@ function homeMark(home: string): string {
   return readFileSync(file, 'utf8')
 }
 
-/** Inside `home` where the account that runs the database can enter it, else below /var/lib/gestalt, with a notice. */
+/**
+ * Inside `home` where the account that runs the database can enter it, else below /var/lib/gestalt, with a notice. What
+ * that account must reach is made with the rights named here, however strict the umask of this process is.
+ */
 export function choosePlace(home: string): Place {
+  const umask = process.umask(0o022)
+  try {
+    return choose(home)
+  } finally {
+    process.umask(umask)
+  }
+}
+
+function choose(home: string): Place {
   const account = databaseAccount()
   const binaries = findBinaries(home, account)
   const inside = join(home, 'postgres')

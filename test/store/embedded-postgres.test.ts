@@ -203,6 +203,18 @@ describe('the embedded PostgreSQL', () => {
     expect(await ask(other.url, "SELECT to_regclass('kept') AS kept")).toEqual([{ kept: null }])
   })
 
+  it.skipIf(!isRoot)('starts under a umask that leaves others no rights, and keeps that umask', async () => {
+    const before = process.umask(0o077)
+    try {
+      const server = await start(newHome())
+      expect(await ask(server.url, 'SELECT 1 AS one')).toEqual([{ one: 1 }])
+      expect(process.umask()).toBe(0o077)
+      expect(statSync(server.directory).mode & 0o777).toBe(0o711)
+    } finally {
+      process.umask(before)
+    }
+  })
+
   it.skipIf(!isRoot)('keeps its files in the folder where its account can enter it', async () => {
     const home = newHome()
     chmodSync(home, 0o755)
