@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { Damaged, NotFound } from '../errors.ts'
 import type { Checkpoint } from '../models/checkpoint.ts'
-import { fenced, persistently } from './fence.ts'
+import { persistently } from './fence.ts'
 import { newId } from './id.ts'
 import { readAll } from './objects.ts'
 import type { CheckpointRow } from './rows.ts'
@@ -60,14 +60,12 @@ export async function latestCheckpoint(files: RunFiles): Promise<Checkpoint | un
       log.warn(`passed over a checkpoint: ${error.message}`)
     }
   }
-  await persistently(patience, () =>
-    fenced(pool, fence, (client) =>
-      client.query('UPDATE attempts SET resumed_from = $3 WHERE run_id = $1 AND number = $2', [
-        fence.runId,
-        fence.attempt,
-        found?.step ?? 0,
-      ]),
-    ),
+  await files.write((client) =>
+    client.query('UPDATE attempts SET resumed_from = $3 WHERE run_id = $1 AND number = $2', [
+      fence.runId,
+      fence.attempt,
+      found?.step ?? 0,
+    ]),
   )
   return found
 }

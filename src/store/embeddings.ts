@@ -1,5 +1,5 @@
 import type { EmbeddingMeta } from '../experiments/context.ts'
-import { fenced, persistently } from './fence.ts'
+import { persistently } from './fence.ts'
 import { newId } from './id.ts'
 import { npyHeader, toFloat16 } from './npy.ts'
 import { encodeHeader, type TensorHeader } from './safetensors.ts'
@@ -65,16 +65,14 @@ export async function putEmbeddings(
   }
   if (labels) kept.labels = await put('.labels.npy', chain([npyHeader('i32', [rows]), bytesOf(labels)]))
   const row = [newId(), files.fence.runId, name, rows, dimension, dtype, split, tap, dataset, JSON.stringify(kept)]
-  await persistently(files.patience, () =>
-    fenced(files.pool, files.fence, (client) =>
-      client.query(
-        `INSERT INTO embedding_sets (id, run_id, name, rows, dimension, dtype, split, tap, dataset, files)
+  await files.write((client) =>
+    client.query(
+      `INSERT INTO embedding_sets (id, run_id, name, rows, dimension, dtype, split, tap, dataset, files)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
          ON CONFLICT (run_id, name) DO UPDATE SET rows = excluded.rows, dimension = excluded.dimension,
            dtype = excluded.dtype, split = excluded.split, tap = excluded.tap, dataset = excluded.dataset,
            files = excluded.files, created_at = now()`,
-        row,
-      ),
+      row,
     ),
   )
 }

@@ -12,13 +12,14 @@ export function superseded({ runId, attempt }: Fence): Superseded {
 
 /**
  * Writes on behalf of an attempt in one transaction that holds its run, so that no other attempt can begin meanwhile.
- * Throws Superseded, with nothing written, where one has begun or the run has ended.
+ * Throws Superseded, with nothing written, where one has begun or the run has ended. Listeners hear of it where
+ * `notify` is set.
  */
 export function fenced<T>(
   pool: pg.Pool,
   { runId, attempt }: Fence,
   work: (client: pg.PoolClient) => Promise<T>,
-  options: { progress?: Progress; silent?: boolean } = {},
+  options: { progress?: Progress; notify?: boolean } = {},
 ): Promise<T> {
   return transaction(pool, async (client) => {
     const { rows } = await client.query<{ version: number }>(
@@ -28,7 +29,7 @@ export function fenced<T>(
     )
     if (!rows[0]) throw superseded({ runId, attempt })
     const result = await work(client)
-    if (!options.silent) await notifyRun(client, { id: runId, version: rows[0].version })
+    if (options.notify) await notifyRun(client, { id: runId, version: rows[0].version })
     return result
   })
 }

@@ -29,6 +29,8 @@ export interface Journal {
   line(level: LogLine['level'], text: string): void
   sample(usage: Usage): void
   progress(progress: Progress): void
+  /** Something of the run was written elsewhere: listeners hear of it with the next notification. */
+  owe(): void
   /** Resolves when all of it is durable; throws what made that impossible. */
   flush(): Promise<void>
   /** Gives up what is still waiting, without an error. */
@@ -120,11 +122,16 @@ class BatchedJournal implements Journal {
     this.schedule(pace)
   }
 
+  owe(): void {
+    this.owed = true
+    this.schedule(pace)
+  }
+
   async flush(): Promise<void> {
     for (;;) {
       if (this.writing) await this.writing
-      else if (this.isEmpty() && !this.owed) break
-      else this.write(true)
+      else if (this.isEmpty()) break
+      else this.write()
       if (this.broken) throw this.broken
     }
     this.check()
@@ -162,21 +169,21 @@ class BatchedJournal implements Journal {
   private schedule(wait: number): void {
     if (this.writing || this.broken || this.closed || (this.timer && wait > 0)) return
     clearTimeout(this.timer)
-    this.timer = setTimeout(() => this.write(false), wait)
+    this.timer = setTimeout(() => this.write(), wait)
   }
 
   /** Writes what waits; never rejects. While it runs nothing else is written. */
-  private write(whole: boolean): void {
+  private write(): void {
     clearTimeout(this.timer)
     this.timer = undefined
     const batch: Batch = { ...this.waiting, points: this.waiting.points.slice(0, pointsPerFlush) }
     this.waiting = { points: this.waiting.points.slice(pointsPerFlush), lines: [], samples: [], progress: undefined }
-    // Two notifications are a pace apart, unless somebody waits for the last one.
-    const silent = !(whole && this.waiting.points.length === 0) && Date.now() - this.notifiedAt < pace
-    this.writing = persistently(this.patience, () => this.send(batch, silent))
+    // Two notifications are a pace apart; what is owed at the end comes with the run's next move.
+    const notify = Date.now() - this.notifiedAt >= pace
+    this.owed = !notify
+    this.writing = persistently(this.patience, () => this.send(batch, notify))
       .then(() => {
-        this.owed = silent
-        if (!silent) this.notifiedAt = Date.now()
+        if (notify) this.notifiedAt = Date.now()
       })
       .catch((error: Error) => this.break(error))
       .finally(() => {
@@ -185,13 +192,13 @@ class BatchedJournal implements Journal {
       })
   }
 
-  private send({ points, lines, samples, progress }: Batch, silent: boolean): Promise<void> {
+  private send({ points, lines, samples, progress }: Batch, notify: boolean): Promise<void> {
     const work = async (client: pg.PoolClient) => {
       if (points.length > 0) await appendPoints(client, this.fence, points)
       await writeLines(client, this.fence, lines)
       await writeSamples(client, this.fence, samples)
     }
-    return fenced(this.pool, this.fence, work, { progress, silent })
+    return fenced(this.pool, this.fence, work, { progress, notify })
   }
 }
 

@@ -56,14 +56,12 @@ async function reportFindings(files: RunFiles, index: number, evaluation: string
     JSON.stringify(findings.tables ?? [], notFinite),
     JSON.stringify(pictures),
   ]
-  await persistently(files.patience, () =>
-    fenced(files.pool, files.fence, (client) =>
-      client.query(
-        `INSERT INTO findings (run_id, index, evaluation, scores, tables, pictures) VALUES ($1, $2, $3, $4, $5, $6)
+  await files.write((client) =>
+    client.query(
+      `INSERT INTO findings (run_id, index, evaluation, scores, tables, pictures) VALUES ($1, $2, $3, $4, $5, $6)
          ON CONFLICT (run_id, index) DO UPDATE SET evaluation = excluded.evaluation, scores = excluded.scores,
            tables = excluded.tables, pictures = excluded.pictures, created_at = now()`,
-        row,
-      ),
+      row,
     ),
   )
 }
@@ -96,7 +94,18 @@ export async function openRunContext(options: RunContextOptions): Promise<Servic
     journal.line(level, text)
   }
   const log = { info: say('info'), warn: say('warn'), error: say('error') }
-  const files: RunFiles = { pool, objects, fence, patience, log }
+  const files: RunFiles = {
+    pool,
+    objects,
+    fence,
+    patience,
+    log,
+    async write(work) {
+      const result = await persistently(patience, () => fenced(pool, fence, work))
+      journal.owe()
+      return result
+    },
+  }
   /** Whoever learns first that the attempt is over makes the rest stop too. */
   async function own<T>(work: Promise<T>): Promise<T> {
     return work.catch((error: unknown) => {
@@ -104,7 +113,7 @@ export async function openRunContext(options: RunContextOptions): Promise<Servic
       throw error
     })
   }
-  await persistently(patience, () => fenced(pool, fence, async () => {}))
+  await files.write(async () => {})
   return {
     log,
     bytes,
@@ -129,14 +138,12 @@ export async function openRunContext(options: RunContextOptions): Promise<Servic
     findings: { report: (index, evaluation, findings) => own(reportFindings(files, index, evaluation, findings)) },
     flush: () => journal.flush(),
     async recordEngine(engine) {
-      await persistently(patience, () =>
-        fenced(pool, fence, (client) =>
-          client.query('UPDATE attempts SET engine = $3 WHERE run_id = $1 AND number = $2', [
-            fence.runId,
-            fence.attempt,
-            JSON.stringify(engine),
-          ]),
-        ),
+      await files.write((client) =>
+        client.query('UPDATE attempts SET engine = $3 WHERE run_id = $1 AND number = $2', [
+          fence.runId,
+          fence.attempt,
+          JSON.stringify(engine),
+        ]),
       )
     },
     sample: (usage) => journal.sample(usage),

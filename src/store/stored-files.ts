@@ -2,7 +2,7 @@ import { extname } from 'node:path'
 import type pg from 'pg'
 import { Unavailable } from '../errors.ts'
 import type { Logger } from '../experiments/context.ts'
-import { fenced, type Patience, persistently } from './fence.ts'
+import type { Patience } from './fence.ts'
 import { newId } from './id.ts'
 import type { ObjectStore, StoredObject } from './objects.ts'
 import type { Fence } from './rows.ts'
@@ -14,6 +14,8 @@ export interface RunFiles {
   fence: Fence
   patience: Patience
   log: Logger
+  /** Writes rows on behalf of the attempt as `fenced` does, patiently; listeners hear of it soon. */
+  write<T>(work: (client: pg.PoolClient) => Promise<T>): Promise<T>
 }
 
 /** Where the checkpoints and artifacts of a run lie in the object store. */
@@ -37,7 +39,7 @@ export async function storeThenRow<T>(
 ): Promise<T> {
   const stored = await files.objects.put(key, bytes, { type })
   try {
-    return await persistently(files.patience, () => fenced(files.pool, files.fence, (client) => row(client, stored)))
+    return await files.write((client) => row(client, stored))
   } catch (error) {
     if (!(error instanceof Unavailable)) await discard(files, [key])
     throw error

@@ -160,8 +160,16 @@ describe('what a run says', () => {
     }
     await expect.poll(written).toEqual([2400, 2400])
     const version = async () => (await ledger.runs([runId])).get(runId)!.version
-    await expect.poll(async () => heard.at(-1) === (await version())).toBe(true)
+    const last = async () => heard.at(-1) === (await version())
+    await expect.poll(last).toBe(true)
     expect(heard.length).toBeGreaterThan(1)
+    for (let step = 1; step <= 20; step++) {
+      context.metrics.report(3000 + step, { a: 1 })
+      await context.checkpoints.save(checkpoint(step))
+      await context.artifacts.put(`${step}.txt`, 'text/plain', Buffer.from('x'))
+      await context.findings.report(step, 'nearest-neighbours', { scores: { accuracy: 0.5 } })
+    }
+    await expect.poll(last).toBe(true)
     expect(heard.length).toBeLessThanOrEqual((performance.now() - began) / 250 + 2)
     await listener.close()
     await context.close()
