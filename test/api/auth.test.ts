@@ -60,6 +60,22 @@ describe('the token', () => {
     },
   )
 
+  it('is asked for at every documented route but the probes', async () => {
+    const { paths } = (await world.send('/openapi.json')).json() as { paths: Record<string, object> }
+    const asked = Object.entries(paths).flatMap(([path, operations]) =>
+      Object.keys(operations).map((method) => ({ path: path.replace(/\{\w+\}/g, 'x'), method: method.toUpperCase() })),
+    )
+    expect(asked.length).toBeGreaterThan(12)
+    for (const { path, method } of asked) {
+      const { statusCode } = await world.app.inject({
+        method: method as 'GET',
+        url: path,
+        headers: { host: '127.0.0.1' },
+      })
+      expect([method, path, statusCode]).toEqual([method, path, /^\/(livez|readyz)$/.test(path) ? 200 : 401])
+    }
+  })
+
   it('is asked for by GraphQL in its own words, and nowhere taken from the address', async () => {
     const response = await world.send('/graphql', { query: '{ queue { waiting } }' })
     expect(response.statusCode).toBe(401)

@@ -21,6 +21,17 @@ async function within<T>(what: string, work: Promise<T>): Promise<T> {
   }
 }
 
+/** Calls at the same time share one turn of `work`. */
+function together<T>(work: () => Promise<T>): () => Promise<T> {
+  let turn: Promise<T> | undefined
+  return () => {
+    turn ??= work().finally(() => {
+      turn = undefined
+    })
+    return turn
+  }
+}
+
 /** Probes: alive is this process, ready is what it needs as well. Both are open. */
 export function serveHealth(app: FastifyInstance, { database, objects, version }: Parts): void {
   const config = { open: true }
@@ -30,10 +41,12 @@ export function serveHealth(app: FastifyInstance, { database, objects, version }
     status: 'ok',
     version,
   }))
+  // Anybody may ask, and the object store is checked by writing to it.
+  const checkObjects = together(() => objects.check())
   const summary = 'Whether Postgres and the object store answer'
   app.get('/readyz', { config, schema: { ...schema, summary } }, async () => {
     await within('Postgres', database.pool.query('SELECT 1'))
-    await within('the object store', objects.check())
+    await within('the object store', checkObjects())
     return { status: 'ok', version }
   })
 }
