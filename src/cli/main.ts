@@ -37,15 +37,24 @@ function wholeNumber(text: string): number {
   return Number(text)
 }
 
+function webAddress(text: string): string {
+  if (!URL.canParse(text) || !/^https?:/.test(text))
+    throw new InvalidArgumentError('give an address such as http://host:4000')
+  return text
+}
+
 const program = new Command('gestalt')
   .description(
     'Train and evaluate unsupervised visual representations: post a definition, follow its run, read its results.',
   )
   .version(softwareVersion())
   .addOption(new Option('--json', 'print the result as one JSON document on the last line'))
-  .addOption(new Option('--url <url>', 'the server to talk to (default: GESTALT_URL, or this machine)'))
+  .option('--url <url>', 'the server to talk to (default: GESTALT_URL, or this machine)', webAddress)
   .showHelpAfterError("see 'gestalt --help'")
   .showSuggestionAfterError()
+  // Commands made from here on inherit these two.
+  .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : exitCodes.usage))
+  .configureHelp({ showGlobalOptions: true })
   .addHelpText(
     'after',
     `
@@ -185,7 +194,4 @@ program
     }),
   )
 
-program.exitOverride((error) => {
-  process.exit(error.exitCode === 0 ? 0 : exitCodes.usage)
-})
 await program.parseAsync()

@@ -35,7 +35,8 @@ export function openProgressBar(stream: NodeJS.WriteStream): { show(line: string
   return {
     show(line) {
       if (stream.isTTY) {
-        const width = Math.max(20, stream.columns - 1)
+        // A terminal that does not tell its width says 0.
+        const width = Math.max(20, (stream.columns || 80) - 1)
         stream.write(`\r\u001b[2K${line.slice(0, width)}`)
       } else if (line !== shown && Date.now() - last >= 5000) {
         stream.write(`${line}\n`)

@@ -72,9 +72,10 @@ interface ListedRun {
 export async function runs(config: Config, output: Output, wanted: { state?: string; first: number }): Promise<number> {
   const states = runStates as readonly string[]
   if (wanted.state !== undefined && !states.includes(wanted.state))
-    throw new InvalidDefinition([
-      { pointer: '--state', detail: `no state '${wanted.state}'; there are: ${states.join(', ')}` },
-    ])
+    throw new InvalidDefinition(
+      [{ pointer: '--state', detail: `no state '${wanted.state}'; there are: ${states.join(', ')}` }],
+      'the command',
+    )
   const filter = wanted.state ? { state: wanted.state } : {}
   return withClient(config, async (client) => {
     type Answer = { runs: { edges: { node: ListedRun }[] } }

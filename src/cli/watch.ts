@@ -20,6 +20,8 @@ const runUpdated = `subscription ($id: ID!) {
 
 /** Follows a run to its end with a progress bar; returns how it ended. */
 export async function followRun(client: Client, id: string, stream: NodeJS.WriteStream): Promise<RunView> {
+  // The subscription is patient with a server that restarts; a run or a server that is not there shall be told at once.
+  await client.get(`/v1/runs/${encodeURIComponent(id)}`)
   const bar = openProgressBar(stream)
   let latest: RunView | undefined
   try {

@@ -44,6 +44,13 @@ describe('gestalt', () => {
     expect(error).toMatch(/unknown command 'submti'[\s\S]*Did you mean submit\?/)
   })
 
+  it('ends with 2 wherever a command line is wrong, and with 0 for help', async () => {
+    const wrong = [['plan'], ['dataset'], ['up', 'extra'], ['demo', '--bogus'], ['runs', '--first', 'x']]
+    for (const args of [...wrong, ['runs', '--url', 'nonsense']])
+      expect({ args, code: (await gestalt(args)).code }).toEqual({ args, code: 2 })
+    expect(await gestalt(['submit', '--help'])).toMatchObject({ code: 0, out: expect.stringMatching(/--json/) })
+  })
+
   it('refuses a wrong setting before it does anything', async () => {
     const { code, error } = await gestalt(['runs'], { GESTALT_PORT: 'eighty' })
     expect(code).toBe(1)
@@ -51,9 +58,11 @@ describe('gestalt', () => {
   })
 
   it('says how to start a server where none answers', async () => {
-    const { code, error } = await gestalt(['runs', '--url', 'http://127.0.0.1:9'])
-    expect(code).toBe(4)
-    expect(error).toMatch(/no server answers at http:\/\/127\.0\.0\.1:9\n.*gestalt up/)
+    for (const args of [['runs'], ['watch', 'a-run'], ['cancel', 'a-run'], ['submit', recipe]]) {
+      const { code, error } = await gestalt([...args, '--url', 'http://127.0.0.1:9'])
+      expect({ args, code }).toEqual({ args, code: 4 })
+      expect(error).toMatch(/no server answers at http:\/\/127\.0\.0\.1:9\n.*gestalt up/)
+    }
   })
 
   it('names the missing DATABASE_URL', async () => {
