@@ -30,6 +30,7 @@ export interface Definition {
   method: Choice<typeof methods>
   training: Static<typeof trainingSchema>
   evaluations: Choice<typeof evaluations>[]
+  embeddings: { dtype: 'f32' | 'f16' }
 }
 
 // A line of text: no control characters, no half of a surrogate pair (neither fits into the database), not only blanks.
@@ -85,6 +86,19 @@ const resolvedSchema = Type.Object(
       default: [],
       description: 'What is measured once training is over, in this order.',
     }),
+    embeddings: Type.Object(
+      {
+        dtype: Type.Union([Type.Literal('f32'), Type.Literal('f16')], {
+          default: 'f32',
+          description: 'Numbers of 32 bits, or of 16 in half the space.',
+        }),
+      },
+      {
+        additionalProperties: false,
+        default: {},
+        description: 'How the embeddings of the whole dataset are kept.',
+      },
+    ),
   },
   { additionalProperties: false, description: 'An experiment.' },
 )

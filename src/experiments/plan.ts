@@ -117,10 +117,19 @@ function expectMemory(definition: Definition, corpus: DatasetDescription, net: N
   return Math.round(processBytes + (1 + slack) * used)
 }
 
+/** What a run leaves, in numbers: bytes of a checkpoint, numbers of an embedding, steps with their metrics. */
+interface Kept {
+  checkpointBytes: number
+  dimension: number
+  steps: number
+}
+
 /** Checkpoints kept, the embeddings of all images as safetensors and as .npy with ids and labels, and the metrics. */
-function expectDisk(corpus: DatasetDescription, checkpoint: number, dimension: number, steps: number): number {
+function expectDisk(definition: Definition, corpus: DatasetDescription, kept: Kept): number {
+  const { checkpointBytes, dimension, steps } = kept
   const images = corpus.size.train + corpus.size.test
-  return checkpointsKept * checkpoint + images * (2 * dimension * float + 16) + steps * metricBytesPerStep
+  const number = definition.embeddings.dtype === 'f16' ? float / 2 : float
+  return checkpointsKept * checkpointBytes + images * (2 * dimension * number + 16) + steps * metricBytesPerStep
 }
 
 function slots({ training: { optimizer } }: Definition): number {
@@ -159,7 +168,7 @@ export async function planExperiment(definition: Definition, bytes: ByteSource):
     weights: methodPlan.weights,
     multiplyAddsPerImage: methodPlan.multiplyAdds,
     memoryBytes: expectMemory(definition, corpus, netPlan, methodPlan),
-    diskBytes: expectDisk(corpus, checkpointBytes, methodPlan.dimension, steps),
+    diskBytes: expectDisk(definition, corpus, { checkpointBytes, dimension: methodPlan.dimension, steps }),
     checkpointBytes,
     embeddingDimension: methodPlan.dimension,
   }

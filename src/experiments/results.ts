@@ -39,7 +39,8 @@ async function readLabels(dataset: Dataset): Promise<Int32Array> {
 
 /** Streams the clean embeddings of both splits, in the order of the dataset, a block of rows at a time. */
 export async function exportEmbeddings(work: Work, learner: Learner): Promise<void> {
-  const { corpus, context } = work
+  const { definition, corpus, context } = work
+  const { dtype } = definition.embeddings
   const tap = learner.embedding
   const dimension = learner.taps[tap]!.reduce((product, side) => product * side, 1)
   for (const [index, dataset] of [corpus.train, corpus.test].entries()) {
@@ -57,7 +58,7 @@ export async function exportEmbeddings(work: Work, learner: Learner): Promise<vo
       const watch = { onProgress, stop: context.stop }
       for await (const block of encodeRows(learner, dataset, [tap], watch)) yield block.rows[tap]!
     }
-    const meta = { rows: size, dimension, dtype: 'f32' as const, split, tap, dataset: dataset.name }
+    const meta = { rows: size, dimension, dtype, split, tap, dataset: dataset.name }
     const labels = dataset.classes > 0 ? { labels: await readLabels(dataset) } : {}
     await context.embeddings.put(
       split,

@@ -79,6 +79,7 @@ describe('a definition', () => {
     expect(parsed.dataset).toMatchObject({ name: 'shapes', images: 1000, height: 28, channels: 1 })
     expect(parsed.net).toEqual({ name: 'small', widths: [16, 32, 64] })
     expect(parsed.training.optimizer).toMatchObject({ name: 'sgd', momentum: 0.9 })
+    expect(parsed.embeddings).toEqual({ dtype: 'f32' })
     expect(parseDefinition(parsed)).toEqual(parsed)
     // Defaults are copies: what one caller does to them does not reach the next.
     parsed.tags.push('x')
@@ -94,6 +95,7 @@ describe('a definition', () => {
     ['/name', 'a\ud800', '/name', /one line/],
     ['/name', 'x'.repeat(201), '/name', /text of 1 to 200 characters/],
     ['/name', 7, '/name', /is 7; it should be text/],
+    ['/embeddings', { dtype: 'f64' }, '/embeddings/dtype', /the text "f64"; it should be "f32" or "f16"/],
     ['/notes', 'a\0b', '/notes', /Free text without NUL/],
     ['/notes', 'x'.repeat(10_001), '/notes', /at most 10000 characters/],
     ['/tags', 'demo', '/tags', /is the text "demo"; it should be a list of at most 32 items/],

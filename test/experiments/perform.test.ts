@@ -141,6 +141,13 @@ describe('a run', () => {
     expect(second.recorded.findings).toEqual(straight.recorded.findings)
   })
 
+  it('exports embeddings in half precision where it is asked to', async () => {
+    const { recorded } = straight
+    const context = createMemoryContext(memoryBytes(), { checkpoints: recorded.checkpoints })
+    expect(await perform({ ...definition, embeddings: { dtype: 'f16' } }, context)).toBe('succeeded')
+    expect([...context.recorded.embeddings.values()].map(({ meta }) => meta.dtype)).toEqual(['f16', 'f16'])
+  })
+
   it('whose training is finished goes on with what is left', async () => {
     for (const stage of ['evaluating', 'exporting'] as const) {
       const first = stopping((context) => lastProgress(context).stage === stage)

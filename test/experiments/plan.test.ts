@@ -44,6 +44,8 @@ describe('a plan', () => {
     // Weights and their momentum, the bank with its Z, running means and variances.
     expect(plan.checkpointBytes).toBe(4 * (2 * weights + 9000 * 128 + 2 + norms))
     expect(plan.diskBytes).toBe(3 * plan.checkpointBytes + 11_000 * (2 * 128 * 4 + 16) + 560 * 480)
+    const halved = await planExperiment(parseDefinition({ ...example, embeddings: { dtype: 'f16' } }), bytes)
+    expect(plan.diskBytes - halved.diskBytes).toBe(11_000 * 2 * 128 * 2)
     expect(plan.memoryBytes).toBeGreaterThan(11_000 * 784 * 5 + plan.checkpointBytes)
     expect(plan.definition.training.optimizer).toMatchObject({ momentum: 0.9 })
   })
