@@ -17,7 +17,7 @@ export interface WorkerBook {
    */
   abandoned(staleSeconds: number): Promise<Run[]>
   /** Runs that have been queued for longer: those that come first, by priority and age, at most a thousand. */
-  waiting(olderThanSeconds: number): Promise<Run[]>
+  waiting(olderThanSeconds: number): Promise<Pick<Run, 'id' | 'attempt' | 'priority'>[]>
   /** Attempts lost one after the other at the end, without a checkpoint newer than the one they started from. */
   losses(runId: string): Promise<number>
 }
@@ -67,8 +67,8 @@ export function keepWorkers({ prisma, pool }: Database): WorkerBook {
       return (await pool.query<Run>(abandonedRuns, [staleSeconds])).rows
     },
     async waiting(olderThanSeconds) {
-      const { rows } = await pool.query<Run>(
-        `SELECT ${runColumns} FROM runs WHERE state = 'queued' AND queued_at <= now() - make_interval(secs => $1)
+      const { rows } = await pool.query<Pick<Run, 'id' | 'attempt' | 'priority'>>(
+        `SELECT id, attempt, priority FROM runs WHERE state = 'queued' AND queued_at <= now() - make_interval(secs => $1)
          ORDER BY priority DESC, created_at, id LIMIT 1000`,
         [olderThanSeconds],
       )
