@@ -21,16 +21,34 @@ export interface Client {
   close(): Promise<void>
 }
 
+/** One error of a GraphQL answer; its extensions say what a problem of REST would. */
+interface GraphqlError {
+  message: string
+  extensions?: Problem & { code?: string }
+}
+
+const statusOfCode: Record<string, number> = { unauthorized: 401, 'not-found': 404, conflict: 409, unavailable: 503 }
+
 function refusal(status: number, problem: Problem): Error {
   const what = problem.detail ?? problem.title ?? `the server answered ${status}`
   const cure = problem.cure ?? 'see the API documentation at /docs'
-  if (problem.errors?.length) return new InvalidDefinition(problem.errors)
   if (status === 401) return new Unauthorized(what, 'set GESTALT_TOKEN to the token of the server')
+  if (problem.errors?.length) return new InvalidDefinition(problem.errors)
   if (status === 404) return new NotFound(what, cure)
   if (status === 409) return new Conflict(what, cure)
   if (status === 413) return new TooLarge(what, cure)
   if (status >= 500) return new Unavailable(what, cure)
   return new InvalidDefinition([{ pointer: '', detail: what }], 'the request')
+}
+
+function graphqlRefusal({ message, extensions }: GraphqlError, status = 400): Error {
+  return refusal(statusOfCode[extensions?.code ?? ''] ?? status, { detail: message, ...extensions })
+}
+
+/** GraphQL and REST word a refusal each in their own form. */
+function answeredRefusal(status: number, body: Problem | { errors?: GraphqlError[] }): Error {
+  const [first] = body.errors ?? []
+  return first && 'message' in first ? graphqlRefusal(first, status) : refusal(status, body as Problem)
 }
 
 export function openClient(options: { url: string; token: string | undefined }): Client {
@@ -47,7 +65,7 @@ export function openClient(options: { url: string; token: string | undefined }):
       )
     })
     const body = (await response.json().catch(() => ({}))) as T
-    if (!response.ok) throw refusal(response.status, body as Problem)
+    if (!response.ok) throw answeredRefusal(response.status, body as Problem)
     return body
   }
   const send = <T>(path: string, body: unknown) => request<T>(path, { method: 'POST', body: JSON.stringify(body) })
@@ -64,16 +82,16 @@ export function openClient(options: { url: string; token: string | undefined }):
     get: (path) => request(path),
     post: send,
     async query<T>(document: string, variables: Record<string, unknown> = {}) {
-      type Answer = { data?: T; errors?: { message: string; extensions?: Problem }[] }
+      type Answer = { data?: T; errors?: GraphqlError[] }
       const answer = await send<Answer>('/graphql', { query: document, variables })
       const [first] = answer.errors ?? []
-      if (first) throw refusal(400, { detail: first.message, ...first.extensions })
+      if (first) throw graphqlRefusal(first)
       return answer.data as T
     },
     async *subscribe<T>(document: string, variables: Record<string, unknown>) {
       for await (const message of socket.iterate<T>({ query: document, variables })) {
         const [first] = message.errors ?? []
-        if (first) throw refusal(400, { detail: first.message })
+        if (first) throw graphqlRefusal({ message: first.message, extensions: first.extensions as Problem })
         if (message.data) yield message.data as T
       }
     },

@@ -36,11 +36,17 @@ export function isPostgresAway(error: unknown): boolean {
   return /Connection terminated|timeout exceeded when trying to connect|Client has encountered/.test(message)
 }
 
+/** What happened. Prisma puts the place in our code above it, which is no business of a caller. */
+function lastLine(error: unknown): string | undefined {
+  const { message = '' } = (error ?? {}) as { message?: string }
+  return message.trim().split('\n').at(-1)
+}
+
 /** The error of a statement as one that a reader can act on; others are returned as they are. */
 export function translateDatabaseError(error: unknown): unknown {
   if (error instanceof GestaltError) return error
   const code = codeOf(error)
-  const { message } = error as { message?: string }
+  const message = lastLine(error)
   if (code === '53100')
     return new NoRoom(`the database has no room: ${message}`, 'free disk space where its files are', { cause: error })
   if (code === '57014')
