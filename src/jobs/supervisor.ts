@@ -68,14 +68,16 @@ export class Supervisor {
     this.options = options
   }
 
-  /** Performs the run of a job, if it still waits to be performed; returns when its attempt has ended. */
+  /**
+   * Performs the run of a job, if it still waits to be performed; returns when its attempt has ended. A job may be
+   * delivered twice, and after an outage jobs come again whose children live: such a job is dropped.
+   */
   async handle({ runId }: { runId: string }): Promise<void> {
     const { ledger, workerId, log } = this.options
     if (this.halt.signal.aborted || this.live.has(runId)) return
     const place: Live = { attempt: 0 }
     this.live.set(runId, place)
     try {
-      if (!(await this.waits(runId))) return
       const begun = await this.patiently(() => ledger.begin(runId, workerId))
       if (!begun) return
       place.attempt = begun.attempt
@@ -111,15 +113,6 @@ export class Supervisor {
 
   private patiently<T>(work: () => Promise<T>): Promise<T> {
     return patiently(work, this.options.log, this.halt.signal)
-  }
-
-  /**
-   * A job may be delivered twice, and after an outage jobs come again whose children live. Whether a running attempt
-   * is lost is for the reconciler to say, by its worker's heartbeats; so such a job is dropped here.
-   */
-  private async waits(runId: string): Promise<boolean> {
-    const runs = await this.patiently(() => this.options.ledger.runs([runId]))
-    return runs.get(runId)?.state === 'queued'
   }
 
   private press(place: Live, child: Child, reason: StopReason): void {

@@ -57,9 +57,19 @@ async function endAttempt(client: pg.ClientBase, fence: Fence, outcome: string):
   )
 }
 
+/** Whether the current attempt of a run was begun by this worker. */
+async function isOf(client: pg.ClientBase, run: Run, workerId: string): Promise<boolean> {
+  const { rows } = await client.query<{ workerId: string | null }>(
+    'SELECT worker_id AS "workerId" FROM attempts WHERE run_id = $1 AND number = $2',
+    [run.id, run.attempt],
+  )
+  return rows[0]?.workerId === workerId
+}
+
 /**
- * Begins the next attempt of a run that is queued, or that is running on somebody who is taken to be lost: from here on
- * every write of that earlier attempt is refused. Undefined where there is nothing to do: finished, paused, unknown.
+ * Begins the next attempt of a run that is queued, or that this very worker began and knows nothing of: from here on
+ * every write of that earlier attempt is refused. Undefined where there is nothing to do: finished, paused, unknown, or
+ * performed elsewhere (whether that worker is lost is for the reconciler to say, by its heartbeats).
  */
 export function begin(
   pool: pg.Pool,
@@ -69,6 +79,7 @@ export function begin(
   return transaction(pool, async (client) => {
     const run = await hold(client, runId)
     if (run?.state !== 'queued' && run?.state !== 'running') return undefined
+    if (run.state === 'running' && !(await isOf(client, run, workerId))) return undefined
     if (run.state === 'running') await endAttempt(client, { runId, attempt: run.attempt }, 'lost')
     if (run.cancelRequested) {
       await move(client, run, { state: 'cancelled' }, { kind: 'run-cancelled', data: { attempt: run.attempt } })

@@ -101,9 +101,16 @@ describe('a run', () => {
     expect(await ledger.begin(runId, worker)).toBeUndefined()
   })
 
-  it('that is begun twice at once belongs to the later attempt only', async () => {
+  it('that is begun by two workers at once belongs to the first of them', async () => {
     const runId = await queued()
     const begun = await Promise.all([ledger.begin(runId, worker), ledger.begin(runId, newId())])
+    expect(begun.filter((one) => one !== undefined)).toMatchObject([{ attempt: 1 }])
+    expect((await ledger.attempts([runId])).get(runId)).toMatchObject([{ number: 1, outcome: null }])
+  })
+
+  it('that is begun again by its worker belongs to the later attempt only', async () => {
+    const runId = await queued()
+    const begun = await Promise.all([ledger.begin(runId, worker), ledger.begin(runId, worker)])
     expect(begun.map((one) => one!.attempt).sort()).toEqual([1, 2])
     expect(await ledger.end({ runId, attempt: 1 }, { state: 'succeeded' })).toBe(false)
     expect(await ledger.end({ runId, attempt: 2 }, { state: 'failed', failure })).toBe(true)

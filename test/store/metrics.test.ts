@@ -5,6 +5,8 @@ import { type Ledger, openLedger } from '../../src/store/ledger.ts'
 import { appendPoints, type Point, readCurves } from '../../src/store/metrics.ts'
 import { testDatabase } from '../postgres.ts'
 
+/** Of whatever is begun here: a worker may take over its own attempt. */
+const worker = newId()
 let scratch: Awaited<ReturnType<typeof testDatabase>>
 let database: Database
 let ledger: Ledger
@@ -23,7 +25,7 @@ async function running() {
   const accepted = await ledger.accept({ name: 'm', tags: [], notes: '', priority: 0, definition: {}, plan: {} })
   if (accepted.mismatch) throw new Error('mismatch')
   const runId = accepted.runIds[0]!
-  const { attempt } = (await ledger.begin(runId, newId()))!
+  const { attempt } = (await ledger.begin(runId, worker))!
   return { runId, attempt }
 }
 
@@ -86,7 +88,7 @@ describe('points', () => {
 
   it('of an attempt that was taken over are refused', async () => {
     const fence = await running()
-    await ledger.begin(fence.runId, newId())
+    await ledger.begin(fence.runId, worker)
     await expect(appendPoints(database.pool, fence, [point('loss', 1, 1)])).rejects.toMatchObject({
       code: 'superseded',
     })

@@ -20,6 +20,8 @@ import { openRunContext, type RunContextOptions } from '../../src/store/run-cont
 import { decodeSafetensors } from '../../src/store/safetensors.ts'
 import { testDatabase } from '../postgres.ts'
 
+/** Of whatever is begun here: a worker may take over its own attempt. */
+const worker = newId()
 let scratch: Awaited<ReturnType<typeof testDatabase>>
 let database: Database
 let ledger: Ledger
@@ -48,7 +50,7 @@ async function accepted(): Promise<string> {
 }
 
 async function open(runId: string, options: Partial<RunContextOptions> = {}) {
-  const { attempt } = (await ledger.begin(runId, newId()))!
+  const { attempt } = (await ledger.begin(runId, worker))!
   const pool = openPool({ url: scratch.url, max: 2, name: `context-${runId.slice(-8)}` })
   pools.push(pool)
   const context = await openRunContext({
@@ -178,7 +180,7 @@ describe('what a run says', () => {
   it('is refused after another attempt has begun, and the run is asked to stop', async () => {
     const runId = await accepted()
     const { context } = await open(runId)
-    await ledger.begin(runId, newId())
+    await ledger.begin(runId, worker)
     context.metrics.report(1, { loss: 1 })
     await expect(context.flush()).rejects.toMatchObject({ code: 'superseded' })
     expect(context.stop.aborted).toBe(true)
