@@ -1,5 +1,5 @@
 import { type ChildProcess, fork } from 'node:child_process'
-import { closeSync, mkdirSync, openSync } from 'node:fs'
+import { closeSync, existsSync, mkdirSync, openSync, renameSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type Config, installation } from '../config.ts'
@@ -27,11 +27,19 @@ const entry = fileURLToPath(new URL('../../bin/gestalt.js', import.meta.url))
 /** How long a part may take to stop before it is killed: a training step and a checkpoint fit in. */
 const graceSeconds = 30
 
+/** A log that has grown beyond this is put aside at the next start, in place of the one before. Bytes. */
+const longestLog = 16 * 2 ** 20
+
+function openLog(file: string): number {
+  if (existsSync(file) && statSync(file).size > longestLog) renameSync(file, `${file}.old`)
+  return openSync(file, 'a')
+}
+
 /** Starts a part, which loads its code and then waits for the database's address. */
 function startPart(name: 'api' | 'worker', home: string): Part {
   const log = join(home, 'logs', `${name}.log`)
   mkdirSync(join(home, 'logs'), { recursive: true })
-  const file = openSync(log, 'a')
+  const file = openLog(log)
   const child = fork(entry, [name, '--await-database'], {
     cwd: installation,
     env: { ...process.env, GESTALT_HOME: home },
@@ -55,6 +63,11 @@ function startPart(name: 'api' | 'worker', home: string): Part {
   })
   ready.catch(() => {})
   return { name, process: child, ready, ended }
+}
+
+/** A part that has just ended needs no telling: why it ended is told by `ready` and `ended`. */
+function tellDatabase(part: Part, url: string): void {
+  if (part.process.connected) part.process.send({ type: 'database', url }, () => {})
 }
 
 async function stopPart(part: Part): Promise<void> {
@@ -84,6 +97,7 @@ function never(): Promise<string> {
  */
 export async function startStack(config: Config, say: (line: string) => void): Promise<Stack> {
   const parts: Part[] = []
+  let starting: Promise<EmbeddedPostgres> | undefined
   let database: EmbeddedPostgres | undefined
   let stopping = false
   const stop = async () => {
@@ -92,21 +106,22 @@ export async function startStack(config: Config, say: (line: string) => void): P
     await database?.stop()
   }
   try {
-    const starting = config.databaseUrl ? undefined : startPostgres({ home: config.home })
+    starting = config.databaseUrl ? undefined : startPostgres({ home: config.home })
     const api = startPart('api', config.home)
     parts.push(api)
     database = await starting
     if (database?.notice) say(database.notice)
     const databaseUrl = config.databaseUrl ?? database!.url
     await migrate(databaseUrl)
-    api.process.send({ type: 'database', url: databaseUrl })
+    tellDatabase(api, databaseUrl)
     const worker = startPart('worker', config.home)
     parts.push(worker)
-    worker.process.send({ type: 'database', url: databaseUrl })
+    tellDatabase(worker, databaseUrl)
     const { url } = await api.ready
     const broken = breakage(parts, database).then((reason) => (stopping ? never() : reason))
     return { url: url ?? config.publicUrl, broken, stop }
   } catch (error) {
+    database ??= await starting?.catch(() => undefined)
     await stop()
     throw error
   }
