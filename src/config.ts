@@ -199,7 +199,15 @@ export function readConfig(environment: Environment = process.env): Config {
     const summary = new InvalidDefinition(read.faults, 'the environment')
     throw new Misconfigured(summary.message, 'correct these variables; .env.example explains each', { cause: summary })
   }
-  return { ...config, secret: read.text('GESTALT_SECRET') ?? homeSecret(home) }
+  try {
+    return { ...config, secret: read.text('GESTALT_SECRET') ?? homeSecret(home) }
+  } catch (cause) {
+    throw new Misconfigured(
+      `${home} cannot be used: ${(cause as Error).message}`,
+      'name a folder with GESTALT_HOME that this account may write to and that has room',
+      { cause },
+    )
+  }
 }
 
 /** What a process that performs a run inherits: where programs and folders are, and none of our settings and secrets. */

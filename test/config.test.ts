@@ -53,6 +53,12 @@ describe('the settings', () => {
     expect(readdirSync(home)).toEqual(['secret'])
   })
 
+  it('names a home that cannot be one', () => {
+    const file = join(home, 'secret', 'below')
+    read()
+    expect(() => read({ GESTALT_HOME: file })).toThrow(/below cannot be used: ENOTDIR/)
+  })
+
   it('is documented in .env.example, each variable', () => {
     const text = (path: string) => readFileSync(new URL(path, import.meta.url), 'utf8')
     const names = new Set(text('../src/config.ts').match(/\b(GESTALT|S3|DATABASE|REDIS)_[A-Z_]*[A-Z]\b/g))
