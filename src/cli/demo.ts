@@ -1,7 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Config, installation } from '../config.ts'
-import { Unavailable } from '../errors.ts'
 import { type Client, openClient } from './client.ts'
 import { duration, type Output } from './output.ts'
 import { askedToStop } from './serve.ts'
@@ -46,7 +45,7 @@ async function runRecipe(
   client: Client,
   output: Output,
   ready: number,
-): Promise<Omit<Result, 'seconds'> & { training: number }> {
+): Promise<(Omit<Result, 'seconds'> & { training: number }) | string> {
   const definition: unknown = JSON.parse(await readFile(join(installation, recipe), 'utf8'))
   const earlier = await client.query<{ experiments: { totalCount: number } }>('{ experiments { totalCount } }')
   const known = earlier.experiments.totalCount
@@ -63,7 +62,7 @@ async function runRecipe(
   const ended = await followRun(client, runId, output.json ? process.stderr : process.stdout)
   if (ended.state !== 'succeeded') {
     const why = ended.failure ? `${ended.failure.message} (${ended.failure.cure})` : 'it was cancelled'
-    throw new Unavailable(`the run ${ended.state}: ${why}`, `read its log at ${client.url}/v1/runs/${runId}/log`)
+    return `the run ${ended.state}: ${why}; its log: ${client.url}/v1/runs/${runId}/log`
   }
   const { run } = await client.query<FinishedRun>(finishedRun, { id: runId })
   const found = run.findings.find((finding) => finding.evaluation === 'nearest-neighbours')

@@ -21,6 +21,7 @@ export interface RunParts {
   attempts(runIds: Ids): ByRun<Attempt & { runId: string }>
   /** The newest first. */
   checkpoints(runIds: Ids): ByRun<CheckpointRow>
+  checkpoint(id: string): Promise<CheckpointRow | undefined>
   artifacts(runIds: Ids): ByRun<Artifact>
   artifact(id: string): Promise<Artifact | undefined>
   embeddings(runIds: Ids): ByRun<EmbeddingSet>
@@ -63,6 +64,11 @@ export function readRunParts({ prisma, pool }: Database): RunParts {
         orderBy: [{ attempt: 'desc' }, { step: 'desc' }],
       })
       return byRun(runIds, rows.map(sized))
+    },
+    async checkpoint(id) {
+      if (!isId(id)) return undefined
+      const row = await prisma.storedCheckpoint.findUnique({ where: { id } })
+      return row ? sized(row) : undefined
     },
     async artifacts(runIds) {
       return byRun(runIds, (await prisma.artifact.findMany({ where: of(runIds), orderBy: { name: 'asc' } })).map(sized))

@@ -6,6 +6,7 @@ let world: World
 let url: string
 const id = newId()
 const text = 'a picture of nothing'
+const checkpointId = newId()
 
 beforeAll(async () => {
   world = await openWorld()
@@ -17,6 +18,10 @@ beforeAll(async () => {
     [id, runId, 'folder/Bild "ä".txt', 'text/html', key, size, sha256],
   )
   url = `/v1/artifacts/${id}`
+  await database.pool.query(
+    `INSERT INTO checkpoints (id, run_id, attempt, step, final, key, size, sha256) VALUES ($1, $2, 1, 40, true, $3, $4, $5)`,
+    [checkpointId, runId, key, size, sha256],
+  )
 })
 afterAll(() => world.close())
 
@@ -100,5 +105,24 @@ describe('GET /objects/*', () => {
       expect((await world.send(broken)).json()).toMatchObject({ status: 403, code: 'bad-link' })
     const other = await objects.link('runs/1/none', { seconds: 60 })
     expect((await world.send(other.replace(/^https?:\/\/[^/]+/, ''))).statusCode).toBe(404)
+  })
+})
+
+describe('GET /v1/checkpoints/:id', () => {
+  it('sends a checkpoint under a name that tells its run and step, from the addresses that REST and GraphQL give', async () => {
+    const { items } = (await world.send('/v1/runs')).json()
+    const listed = (await world.send(`/v1/runs/${items[0].id}`)).json().checkpoints
+    expect(listed).toMatchObject([{ id: checkpointId, step: 40, final: true, url: `/v1/checkpoints/${checkpointId}` }])
+    const query = `{ run(id: "${items[0].id}") { checkpoints { step url } } }`
+    const asked = (await world.send('/graphql', { query })).json().data.run.checkpoints
+    expect(asked).toEqual([{ step: 40, url: expect.stringMatching(new RegExp(`^http.*${listed[0].url}$`)) }])
+    const response = await world.send(listed[0].url, undefined, { headers: { range: 'bytes=2-8' } })
+    expect([response.statusCode, response.body]).toEqual([206, 'picture'])
+    expect(response.headers['content-disposition']).toContain(`filename="${items[0].id}-step-40.safetensors"`)
+  })
+
+  it('knows no other', async () => {
+    for (const other of [newId(), 'nonsense'])
+      expect((await world.send(`/v1/checkpoints/${other}`)).statusCode).toBe(404)
   })
 })

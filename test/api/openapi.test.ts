@@ -15,6 +15,7 @@ describe('the documentation', () => {
       '/livez',
       '/readyz',
       '/v1/artifacts/{id}',
+      '/v1/checkpoints/{id}',
       '/v1/datasets',
       '/v1/evaluations',
       '/v1/experiments',

@@ -1,5 +1,5 @@
 import { listUnits, type UnitKind } from '../../experiments/units.ts'
-import type { Artifact, EmbeddingSet, Experiment, Run } from '../../store/ledger.ts'
+import type { Artifact, CheckpointRow, EmbeddingSet, Experiment, Run } from '../../store/ledger.ts'
 import { type AskedFilter, readFilter } from '../filters.ts'
 import { findExperiment, findRun } from '../resources.ts'
 import { judgeDefinition, submitExperiment } from '../submit.ts'
@@ -112,6 +112,9 @@ export const resolvers: Resolvers = {
       (await loaders.runsOfExperiment(experiment.id, undefined)) ?? [],
   },
   Run: run,
+  Checkpoint: {
+    url: ({ id }: CheckpointRow, _asked: unknown, { config }) => `${config.publicUrl}/v1/checkpoints/${id}`,
+  },
   Artifact: { url: ({ id }: Artifact, _asked: unknown, { config }) => `${config.publicUrl}/v1/artifacts/${id}` },
   EmbeddingSet: {
     files: ({ files }: EmbeddingSet, _asked: unknown, { config }) =>

@@ -36,11 +36,9 @@ async function keptOf({ ledger }: Parts, runId: string) {
   ])
   return {
     attempts: attempts.get(runId) ?? [],
-    checkpoints: (checkpoints.get(runId) ?? []).map(({ step, final, size, createdAt }) => ({
-      step,
-      final,
-      size,
-      createdAt,
+    checkpoints: (checkpoints.get(runId) ?? []).map(({ id, step, final, size, sha256, createdAt }) => ({
+      ...{ id, step, final, size, sha256, createdAt },
+      url: `/v1/checkpoints/${id}`,
     })),
     artifacts: (artifacts.get(runId) ?? []).map(({ id, name, type, size, sha256, createdAt }) => ({
       ...{ id, name, type, size, sha256, createdAt },
@@ -75,7 +73,7 @@ export function serveRuns(app: FastifyInstance, parts: Parts): void {
   serveList(app, parts)
   const kept = {
     attempts: Type.Array(Type.Unknown()),
-    checkpoints: Type.Array(Type.Unknown()),
+    checkpoints: Type.Array(Type.Unknown({ description: 'Newest first, as safetensors; `url` is where to get one.' })),
     artifacts: Type.Array(Type.Unknown({ description: 'Stored files; `url` is where to get one.' })),
     findings: Type.Array(Type.Unknown({ description: 'Scores and tables of each evaluation.' })),
     embeddings: Type.Array(Type.Unknown()),
