@@ -9,6 +9,9 @@ const folder = mkdtempSync(join(tmpdir(), 'gestalt-journey-'))
 const home = join(folder, 'home')
 const definition = join(folder, 'tiny.json')
 
+/** All that any of the processes said. */
+const said: string[] = []
+
 interface Running {
   process: ChildProcess
   /** Standard output and error so far. */
@@ -20,8 +23,11 @@ function start(args: readonly string[], environment: Record<string, string> = {}
   const env = { PATH: process.env.PATH, GESTALT_HOME: home, GESTALT_PORT: '0', ...environment }
   const child = spawn(process.execPath, [bin, ...args], { env, cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] })
   let text = ''
-  child.stdout.on('data', (bytes: Buffer) => (text += bytes))
-  child.stderr.on('data', (bytes: Buffer) => (text += bytes))
+  for (const stream of [child.stdout, child.stderr])
+    stream.on('data', (bytes: Buffer) => {
+      text += bytes
+      said.push(String(bytes))
+    })
   const ended = new Promise<number | null>((done) => child.once('close', done))
   return { process: child, said: () => text, ended }
 }
@@ -62,7 +68,9 @@ describe('everything on one machine', () => {
   afterAll(async () => {
     service.process.kill('SIGTERM')
     await service.ended
-    rmSync(folder, { recursive: true, force: true })
+    // As root the database's files are elsewhere, and the output says where.
+    const elsewhere = said.join('').match(/(?<=its files are in )\S+(?=\.\s)/g) ?? []
+    for (const each of [folder, ...elsewhere]) rmSync(each, { recursive: true, force: true })
   })
 
   it('posts an experiment, follows its run and lists it', async () => {
