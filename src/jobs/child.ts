@@ -40,6 +40,8 @@ async function performRun({ runId, attempt, definition, config }: Task): Promise
     const endSampling = startSampling(context)
     try {
       await context.recordEngine(engine)
+      if (engine.name === 'cpu' && config.engine === 'auto')
+        context.log.warn('no faster engine starts on this machine: plain JavaScript computes, about 100 times slower')
       const outcome = await perform(parseDefinition(definition), context)
       return outcome === 'succeeded' ? { type: outcome } : { type: outcome, reason: context.stop.reason as StopReason }
     } catch (error) {
