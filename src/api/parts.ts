@@ -1,4 +1,4 @@
-import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
+import type { FastifyBaseLogger } from 'fastify'
 import type { Config } from '../config.ts'
 import type { ByteSource } from '../data/dataset.ts'
 import type { Queue } from '../jobs/queue.ts'
@@ -18,8 +18,6 @@ export interface Parts {
   version: string
 }
 
-/** An app as routes see it: its log may be Fastify's own or none. */
-export type App = FastifyInstance
 export type Log = FastifyBaseLogger
 
 declare module 'fastify' {

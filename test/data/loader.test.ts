@@ -1,9 +1,15 @@
 import { describe, expect, it } from 'vitest'
 import type { Dataset } from '../../src/data/dataset.ts'
 import { openLoader, type RawBatch } from '../../src/data/loader.ts'
-import { inTurn, shuffled } from '../../src/data/order.ts'
+import { type Order, shuffled } from '../../src/data/order.ts'
 import { shapes } from '../../src/data/shapes.ts'
 import { memoryBytes } from '../../src/experiments/memory-context.ts'
+
+/** 0, 1, 2, ... in every epoch. */
+function inTurn(size: number): Order {
+  const order = Int32Array.from({ length: size }, (_, i) => i)
+  return () => order
+}
 
 const wanted = {
   images: 50,
