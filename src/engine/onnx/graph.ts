@@ -1,0 +1,273 @@
+import { fitsBlocks, type Layout, layoutFree, type Names, type Quad, sameShape, sizeOf } from './layout.ts'
+import type { Operation, Value } from './record.ts'
+
+/** An attribute of a node: whole numbers, text, or what is marked. */
+export type Attribute = number | readonly number[] | string | { float: number } | { tensor: Omit<Constant, 'name'> }
+
+export type Domain = '' | 'com.microsoft' | 'com.microsoft.nchwc'
+
+export interface Node {
+  op: string
+  inputs: string[]
+  outputs: string[]
+  attributes: Record<string, Attribute>
+  domain: Domain
+  /** Begins with the kernel that it stands for, so that an error of the runtime can be told by it. */
+  name: string
+}
+
+export interface Constant {
+  name: string
+  dtype: 'float32' | 'int32' | 'int64' | 'bool'
+  shape: readonly number[]
+  values: ArrayLike<number>
+}
+
+export interface Port {
+  name: string
+  dtype: 'float32' | 'int32' | 'bool'
+  shape: readonly number[]
+}
+
+/** An ONNX model before its encoding. */
+export interface Model {
+  nodes: Node[]
+  inputs: Port[]
+  outputs: Port[]
+  constants: Constant[]
+}
+
+/** The numbers by which ONNX calls the types of elements (TensorProto.DataType). */
+export const elementTypes = { float32: 1, int32: 6, int64: 7, bool: 9 } as const
+
+type Reduction = 'ReduceSum' | 'ReduceMean' | 'ReduceMax' | 'ReduceMin' | 'ReduceProd'
+
+/** Where the axes of [n, h, w, c] are in planes, and in blocks seen as [n, c / b, h, w, b]. */
+const axesInPlanes = [[0], [2], [3], [1]]
+const axesInBlocks = [[0], [2], [3], [1, 4]]
+
+/**
+ * An ONNX graph while it is written. Lowerings ask for the names of their operands and say what their results are
+ * called; values of rank 4 keep whatever layout they were made in until somebody needs another. Equal nodes become one.
+ */
+export class Graph {
+  readonly blockSize: number
+  private readonly nodes: Node[] = []
+  private readonly constants: Constant[] = []
+  private readonly names = new Map<Value, Names>()
+  private readonly known = new Map<string, string[]>()
+  private readonly knownConstants = new Map<string, string>()
+  private readonly leaves: readonly Value[]
+  private kernel = ''
+  private count = 0
+
+  constructor(leaves: readonly Value[], { blockSize }: { blockSize: number }) {
+    this.blockSize = blockSize
+    this.leaves = leaves
+    for (const [i, leaf] of leaves.entries()) this.names.set(leaf, { plain: `i${i}` })
+  }
+
+  /** From here on nodes carry this kernel's name. */
+  begin(operation: Operation): void {
+    this.kernel = operation.kind
+  }
+
+  emit(op: string, inputs: string[], attributes: Record<string, Attribute> = {}, domain: Domain = ''): string {
+    return this.emitMany(op, inputs, 1, attributes, domain)[0]!
+  }
+
+  /** Adds a node, or finds the equal one. An empty input name is an absent optional input. */
+  emitMany(
+    op: string,
+    inputs: string[],
+    outputs: number,
+    attributes: Record<string, Attribute> = {},
+    domain: Domain = '',
+  ): string[] {
+    const key = `${domain}.${op}(${inputs.join()})${outputs}${JSON.stringify(attributes)}`
+    const found = this.known.get(key)
+    if (found) return found
+    const made = Array.from({ length: outputs }, () => `t${this.count++}`)
+    const name = `${this.kernel}/${op}/${this.nodes.length}`
+    this.nodes.push({ op, inputs, outputs: made, attributes, domain, name })
+    this.known.set(key, made)
+    return made
+  }
+
+  constant(dtype: Constant['dtype'], shape: readonly number[], values: ArrayLike<number>): string {
+    const key = `${dtype}[${shape.join()}]${Array.from(values, (value) => (Object.is(value, -0) ? '-0' : value)).join()}`
+    const found = this.knownConstants.get(key)
+    if (found) return found
+    const name = `c${this.constants.length}`
+    this.constants.push({ name, dtype, shape, values })
+    this.knownConstants.set(key, name)
+    return name
+  }
+
+  /** A constant int64 [n]: shapes, axes, places. */
+  integers(values: readonly number[]): string {
+    return this.constant('int64', [values.length], values)
+  }
+
+  scalar(value: number, dtype: Constant['dtype'] = 'float32'): string {
+    return this.constant(dtype, [], [value])
+  }
+
+  reshape(name: string, shape: readonly number[]): string {
+    return this.emit('Reshape', [name, this.integers(shape)], { allowzero: 1 })
+  }
+
+  transpose(name: string, perm: readonly number[]): string {
+    return this.emit('Transpose', [name], { perm })
+  }
+
+  /** Operand i in the order of tfjs, in the shape it is seen in. */
+  plain(operation: Operation, i: number): string {
+    const value = operation.inputs[i]!
+    const name = this.named(value, 'plain')
+    return sameShape(value.shape, operation.shapes[i]!) ? name : this.reshape(name, operation.shapes[i]!)
+  }
+
+  /** Operand i, seen as [n, h, w, c], in another layout. */
+  arranged(operation: Operation, i: number, layout: Layout): string {
+    const value = operation.inputs[i]!
+    const shape = operation.shapes[i]! as unknown as Quad
+    if (sameShape(value.shape, shape)) return this.named(value, layout)
+    return this.rearrange(this.plain(operation, i), shape, 'plain', layout, value.dtype)
+  }
+
+  /** The layout in which operand i exists without any work. */
+  layoutOf(operation: Operation, i: number): Layout {
+    const value = operation.inputs[i]!
+    const names = this.names.get(value)!
+    if (!sameShape(value.shape, operation.shapes[i]!)) return 'plain'
+    return names.blocks !== undefined ? 'blocks' : names.planes !== undefined ? 'planes' : 'plain'
+  }
+
+  /** Says that result `output` is called `name`, in the order of tfjs or in another layout. */
+  result(operation: Operation, name: string, output = 0, layout: Layout = 'plain'): void {
+    this.names.set(operation.outputs[output]!, { [layout]: name })
+  }
+
+  /** Gives the results of an operation on single numbers, of any number of operands that broadcast. */
+  elementwise(operation: Operation, build: (names: string[]) => string): void {
+    const { shape } = operation.outputs[0]!
+    for (const layout of ['blocks', 'planes'] as const) {
+      const whole = operation.inputs.some((value, i) => this.liesIn(value, operation.shapes[i]!, shape, layout))
+      const operands = whole ? this.alike(operation, shape as unknown as Quad, layout) : undefined
+      if (!operands) continue
+      const made = build(operands.names)
+      this.result(operation, operands.folded ? this.reshape(made, this.declared(shape)) : made, 0, layout)
+      return
+    }
+    this.result(operation, build(operation.inputs.map((_, i) => this.plain(operation, i))))
+  }
+
+  /** Reduces operand 0 over the axes of its tfjs order. */
+  reduce(operation: Operation, op: Reduction, axes: readonly number[], keepDims: boolean): void {
+    const shape = operation.shapes[0]!
+    const layout = this.layoutOf(operation, 0)
+    const rest = [0, 1, 2, 3].filter((axis) => !axes.includes(axis)).join()
+    // What is left has to lie in the order of tfjs: nothing, channels, images, or images and channels.
+    const arranged = layout !== 'plain' && ['', '3', '0', '0,3'].includes(rest)
+    if (!arranged) {
+      const name = this.emit(op, [this.plain(operation, 0), this.integers(axes)], { keepdims: keepDims ? 1 : 0 })
+      this.result(operation, name)
+      return
+    }
+    const places = axes.flatMap((axis) => (layout === 'planes' ? axesInPlanes : axesInBlocks)[axis]!)
+    const name = this.named(operation.inputs[0]!, layout)
+    const seen = layout === 'planes' ? name : this.reshape(name, this.folded(shape))
+    const made = this.emit(op, [seen, this.integers([...places].sort((a, b) => a - b))], { keepdims: 0 })
+    const wanted = operation.outputs[0]!.shape
+    this.result(operation, layout === 'planes' && !keepDims ? made : this.reshape(made, wanted))
+  }
+
+  /** Ends the graph: what it computes under which name, and which leaves it needs. */
+  finish(roots: readonly Value[]): { model: Model; names: string[]; used: boolean[] } {
+    const outputs = new Map<string, Port>()
+    const names = roots.map((root) => {
+      let name = this.named(root, 'plain')
+      if (!name.startsWith('t')) name = this.emit('Identity', [name])
+      outputs.set(name, { name, dtype: root.dtype, shape: root.shape })
+      return name
+    })
+    const needed = new Set(outputs.keys())
+    const nodes: Node[] = []
+    for (const node of this.nodes.toReversed()) {
+      if (!node.outputs.some((name) => needed.has(name))) continue
+      nodes.push(node)
+      for (const name of node.inputs) needed.add(name)
+    }
+    const used = this.leaves.map((_, i) => needed.has(`i${i}`))
+    const inputs = this.leaves.flatMap(({ dtype, shape }, i) => (used[i] ? [{ name: `i${i}`, dtype, shape }] : []))
+    const constants = this.constants.filter(({ name }) => needed.has(name))
+    return { model: { nodes: nodes.reverse(), inputs, outputs: [...outputs.values()], constants }, names, used }
+  }
+
+  /** [n, h, w, c] in blocks as five axes: a channel vector broadcasts against these. */
+  folded([n, height, width, channels]: readonly number[]): number[] {
+    return [n!, channels! / this.blockSize, height!, width!, this.blockSize]
+  }
+
+  /** [n, h, w, c] as the runtime declares it in planes and in blocks. */
+  declared([n, height, width, channels]: readonly number[]): number[] {
+    return [n!, channels!, height!, width!]
+  }
+
+  private named(value: Value, layout: Layout): string {
+    const names = this.names.get(value)!
+    const found = names[layout]
+    if (found !== undefined) return found
+    const from = (['blocks', 'planes', 'plain'] as const).find((other) => names[other] !== undefined)!
+    const made = this.rearrange(names[from]!, value.shape as unknown as Quad, from, layout, value.dtype)
+    names[layout] = made
+    return made
+  }
+
+  rearrange(name: string, shape: Quad, from: Layout, to: Layout, dtype: Value['dtype'] = 'float32'): string {
+    if (from === to) return name
+    if (layoutFree({ shape } as unknown as Value))
+      return this.reshape(name, to === 'plain' ? shape : this.declared(shape))
+    const nchwc = 'com.microsoft.nchwc'
+    // The runtime's reordering knows floats only.
+    if (dtype !== 'float32' && (from === 'blocks' || to === 'blocks')) {
+      const floats = this.emit('Cast', [name], { to: elementTypes.float32 })
+      return this.emit('Cast', [this.rearrange(floats, shape, from, to)], { to: elementTypes[dtype] })
+    }
+    if (to === 'blocks') return this.emit('ReorderInput', [name], { channels_last: from === 'plain' ? 1 : 0 }, nchwc)
+    if (from === 'blocks')
+      return this.emit('ReorderOutput', [name], { channels: shape[3], channels_last: to === 'plain' ? 1 : 0 }, nchwc)
+    return this.transpose(name, to === 'planes' ? [0, 3, 1, 2] : [0, 2, 3, 1])
+  }
+
+  /** Whether the value is as large as the result and lies in this layout and in no plain order. */
+  private liesIn(value: Value, seen: readonly number[], shape: readonly number[], layout: Layout): boolean {
+    const names = this.names.get(value)!
+    if (names.plain !== undefined || names[layout] === undefined) return false
+    return shape.length === 4 && sameShape(seen, shape) && sameShape(value.shape, shape)
+  }
+
+  /** The operands in one layout, or undefined where one of them does not fit it. */
+  private alike(operation: Operation, shape: Quad, layout: Layout): { names: string[]; folded: boolean } | undefined {
+    if (layout === 'blocks' && !fitsBlocks(shape, this.blockSize)) return undefined
+    const channels = shape[3]
+    const kinds = operation.shapes.map((seen) => {
+      if (sizeOf(seen) === 1) return 'single'
+      if (sameShape(seen, shape)) return 'whole'
+      return seen.at(-1) === channels && sizeOf(seen) === channels ? 'channels' : 'other'
+    })
+    if (kinds.includes('other')) return undefined
+    const folded = layout === 'blocks' && kinds.includes('channels')
+    const names = kinds.map((kind, i) => {
+      if (kind === 'whole') {
+        const name = this.arranged(operation, i, layout)
+        return folded ? this.reshape(name, this.folded(shape)) : name
+      }
+      const plain = this.named(operation.inputs[i]!, 'plain')
+      if (kind === 'single') return operation.inputs[i]!.shape.length === 0 ? plain : this.reshape(plain, [])
+      return this.reshape(plain, folded ? [channels / this.blockSize, 1, 1, this.blockSize] : [channels, 1, 1])
+    })
+    return { names, folded }
+  }
+}

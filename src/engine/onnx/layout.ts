@@ -1,0 +1,35 @@
+import type { Value } from './record.ts'
+
+/**
+ * How the numbers of a rank-4 value lie in memory, whatever tfjs thinks of them as [n, h, w, c]:
+ * - plain: [n, h, w, c], as tfjs has them;
+ * - planes: [n, c, h, w], as ONNX convolutions want them;
+ * - blocks: [n, c / b, h, w, b] with b channels side by side, as the runtime's fastest convolutions want them; only where
+ *   b divides c. The runtime's own operators declare such tensors as [n, c, h, w].
+ */
+export type Layout = 'plain' | 'planes' | 'blocks'
+
+/** The names under which one value is known in a graph, by layout; made where they are first asked for. */
+export type Names = Partial<Record<Layout, string>>
+
+export type Quad = readonly [n: number, height: number, width: number, channels: number]
+
+export function sizeOf(shape: readonly number[]): number {
+  let size = 1
+  for (const side of shape) size *= side
+  return size
+}
+
+export function sameShape(a: readonly number[], b: readonly number[]): boolean {
+  return a.length === b.length && a.every((side, i) => side === b[i])
+}
+
+/** Whether [n, h, w, c] may lie in blocks of `blockSize` channels. */
+export function fitsBlocks(shape: readonly number[], blockSize: number): boolean {
+  return blockSize > 0 && shape.length === 4 && shape[3]! > 0 && shape[3]! % blockSize === 0
+}
+
+/** Whether all three layouts are one and the same order of numbers. */
+export function layoutFree(value: Value): boolean {
+  return value.shape.length === 4 && (value.shape[3] === 1 || value.shape[1]! * value.shape[2]! === 1)
+}
