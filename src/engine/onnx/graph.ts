@@ -1,4 +1,4 @@
-import { fitsBlocks, type Layout, layoutFree, type Names, type Quad, sameShape, sizeOf } from './layout.ts'
+import { fitsBlocks, type Layout, layoutFree, type Quad, sameShape, sizeOf } from './layout.ts'
 import type { Operation, Value } from './record.ts'
 
 /** An attribute of a node: whole numbers, text, or what is marked. */
@@ -40,7 +40,25 @@ export interface Model {
 /** The numbers by which ONNX calls the types of elements (TensorProto.DataType). */
 export const elementTypes = { float32: 1, int32: 6, int64: 7, bool: 9 } as const
 
+/** scale x base + shift for each channel of a value in blocks, not computed yet; scale and shift are plain [c]. */
+export interface Affine {
+  base: string
+  scale: string | undefined
+  shift: string | undefined
+}
+
+/** Makes a node again, with what it can do in the same pass. */
+export type Remake = (extras: { bias?: string; relu?: boolean }) => string
+
+/** What is known of one value: its names by layout, made where they are first asked for, and cheaper forms of it. */
+interface Known extends Partial<Record<Layout, string>> {
+  affine?: Affine
+  remake?: Remake
+}
+
 type Reduction = 'ReduceSum' | 'ReduceMean' | 'ReduceMax' | 'ReduceMin' | 'ReduceProd'
+
+const channelwiseKinds = new Set(['Add', 'Sub', 'Multiply', 'RealDiv'])
 
 /** Where the axes of [n, h, w, c] are in planes, and in blocks seen as [n, c / b, h, w, b]. */
 const axesInPlanes = [[0], [2], [3], [1]]
@@ -54,7 +72,8 @@ export class Graph {
   readonly blockSize: number
   private readonly nodes: Node[] = []
   private readonly constants: Constant[] = []
-  private readonly names = new Map<Value, Names>()
+  private readonly names = new Map<Value, Known>()
+  private readonly uses = new Map<Value, number>()
   private readonly known = new Map<string, string[]>()
   private readonly knownConstants = new Map<string, string>()
   private readonly leaves: readonly Value[]
@@ -65,6 +84,12 @@ export class Graph {
     this.blockSize = blockSize
     this.leaves = leaves
     for (const [i, leaf] of leaves.entries()) this.names.set(leaf, { plain: `i${i}` })
+  }
+
+  /** Told before anything is lowered: what will be, in order, and what has to be there in the end. */
+  survey(operations: readonly Operation[], roots: readonly Value[]): void {
+    const used = [...operations.flatMap(({ inputs }) => inputs), ...roots]
+    for (const value of used) this.uses.set(value, (this.uses.get(value) ?? 0) + 1)
   }
 
   /** From here on nodes carry this kernel's name. */
@@ -141,7 +166,7 @@ export class Graph {
     const value = operation.inputs[i]!
     const names = this.names.get(value)!
     if (!sameShape(value.shape, operation.shapes[i]!)) return 'plain'
-    return names.blocks !== undefined ? 'blocks' : names.planes !== undefined ? 'planes' : 'plain'
+    return (names.blocks ?? names.affine) ? 'blocks' : names.planes !== undefined ? 'planes' : 'plain'
   }
 
   /** Says that result `output` is called `name`, in the order of tfjs or in another layout. */
@@ -149,8 +174,14 @@ export class Graph {
     this.names.set(operation.outputs[output]!, { [layout]: name })
   }
 
+  /** Says that the result, in blocks, can be made again with a bias [c] or a relu in the same pass. */
+  remakeable(operation: Operation, remake: Remake): void {
+    this.names.set(operation.outputs[0]!, { blocks: remake({}), remake })
+  }
+
   /** Gives the results of an operation on single numbers, of any number of operands that broadcast. */
   elementwise(operation: Operation, build: (names: string[]) => string): void {
+    if (this.channelwise(operation)) return
     const { shape } = operation.outputs[0]!
     for (const layout of ['blocks', 'planes'] as const) {
       const whole = operation.inputs.some((value, i) => this.liesIn(value, operation.shapes[i]!, shape, layout))
@@ -219,6 +250,8 @@ export class Graph {
     const names = this.names.get(value)!
     const found = names[layout]
     if (found !== undefined) return found
+    if (names.affine && names.blocks === undefined) names.blocks = this.applyAffine(names.affine, value.shape, false)
+    if (layout === 'blocks' && names.blocks !== undefined) return names.blocks
     const from = (['blocks', 'planes', 'plain'] as const).find((other) => names[other] !== undefined)!
     const made = this.rearrange(names[from]!, value.shape as unknown as Quad, from, layout, value.dtype)
     names[layout] = made
@@ -228,6 +261,9 @@ export class Graph {
   rearrange(name: string, shape: Quad, from: Layout, to: Layout, dtype: Value['dtype'] = 'float32'): string {
     if (from === to) return name
     if (layoutFree({ shape } as unknown as Value))
+      return this.reshape(name, to === 'plain' ? shape : this.declared(shape))
+    // One block of channels is in the order of tfjs.
+    if (shape[3] === this.blockSize && from !== 'planes' && to !== 'planes')
       return this.reshape(name, to === 'plain' ? shape : this.declared(shape))
     const nchwc = 'com.microsoft.nchwc'
     // The runtime's reordering knows floats only.
@@ -244,7 +280,8 @@ export class Graph {
   /** Whether the value is as large as the result and lies in this layout and in no plain order. */
   private liesIn(value: Value, seen: readonly number[], shape: readonly number[], layout: Layout): boolean {
     const names = this.names.get(value)!
-    if (names.plain !== undefined || names[layout] === undefined) return false
+    const lies = names[layout] !== undefined || (layout === 'blocks' && names.affine !== undefined)
+    if (names.plain !== undefined || !lies) return false
     return shape.length === 4 && sameShape(seen, shape) && sameShape(value.shape, shape)
   }
 
@@ -269,5 +306,85 @@ export class Graph {
       return this.reshape(plain, folded ? [channels / this.blockSize, 1, 1, this.blockSize] : [channels, 1, 1])
     })
     return { names, folded }
+  }
+
+  /** One pass over a value in blocks: a convolution of each channel with a single number. */
+  private applyAffine({ base, scale, shift }: Affine, shape: readonly number[], relu: boolean): string {
+    const channels = shape[3]!
+    const ones = () => this.constant('float32', [channels], new Float32Array(channels).fill(1))
+    const filter = this.reshape(scale ?? ones(), [channels, 1, 1, 1])
+    const window = { kernel_shape: [1, 1], strides: [1, 1], dilations: [1, 1], pads: [0, 0, 0, 0], group: channels }
+    const attributes = relu ? { ...window, activation: 'Relu' } : window
+    return this.emit('Conv', [base, filter, ...(shift === undefined ? [] : [shift])], attributes, 'com.microsoft.nchwc')
+  }
+
+  /**
+   * Sums and products of a value in blocks and one number a channel are put together and computed in one pass, in the
+   * pass that makes the value where that can take a bias, and with the relu that follows. False where it is none.
+   */
+  private channelwise(operation: Operation): boolean {
+    const { kind, inputs, outputs } = operation
+    const { shape, dtype } = outputs[0]!
+    if (dtype !== 'float32' || !fitsBlocks(shape, this.blockSize) || layoutFree(outputs[0]!)) return false
+    if (kind === 'Relu') return this.reluInPass(operation)
+    const whole = inputs.findIndex((value, i) => this.liesIn(value, operation.shapes[i]!, shape, 'blocks'))
+    if (!channelwiseKinds.has(kind) || whole < 0) return false
+    const other = this.channelVector(operation, 1 - whole, shape[3]!)
+    if (other === undefined || (whole === 1 && kind === 'RealDiv')) return false
+    const known = this.names.get(inputs[whole]!)!
+    if (kind === 'Add' && known.remake && this.uses.get(inputs[whole]!) === 1) {
+      const { remake } = known
+      const again: Remake = ({ relu = false }) => remake({ bias: other, relu })
+      this.names.set(outputs[0]!, { blocks: again({}), remake: again })
+      return true
+    }
+    const { base, scale, shift } = known.affine ?? { base: known.blocks!, scale: undefined, shift: undefined }
+    this.names.set(outputs[0]!, { affine: this.compose(kind, { base, scale, shift }, other, whole === 1) })
+    return true
+  }
+
+  private reluInPass(operation: Operation): boolean {
+    const [value] = operation.inputs
+    const known = this.names.get(value!)!
+    if (!sameShape(value!.shape, operation.shapes[0]!) || known.plain !== undefined) return false
+    const relu = known.affine
+      ? this.applyAffine(known.affine, value!.shape, true)
+      : known.remake && this.uses.get(value!) === 1
+        ? known.remake({ relu: true })
+        : undefined
+    if (relu === undefined) return false
+    this.result(operation, relu, 0, 'blocks')
+    return true
+  }
+
+  /** Operand i as [c] where it is one number a channel, or one number for all; undefined where it is neither. */
+  private channelVector(operation: Operation, i: number, channels: number): string | undefined {
+    const seen = operation.shapes[i]!
+    const single = sizeOf(seen) === 1
+    if (operation.inputs[i]!.dtype !== 'float32') return undefined
+    if (!single && (seen.at(-1) !== channels || sizeOf(seen) !== channels)) return undefined
+    const plain = this.named(operation.inputs[i]!, 'plain')
+    if (!single) return this.reshape(plain, [channels])
+    return this.emit('Expand', [this.reshape(plain, [1]), this.integers([channels])])
+  }
+
+  private compose(kind: string, affine: Affine, other: string, turned: boolean): Affine {
+    const { base, scale, shift } = affine
+    const mul = (a: string | undefined, b: string) => (a === undefined ? b : this.emit('Mul', [a, b]))
+    if (kind === 'Multiply') return { base, scale: mul(scale, other), shift: shift && mul(shift, other) }
+    if (kind === 'RealDiv') {
+      const inverse = this.emit('Reciprocal', [other])
+      return { base, scale: mul(scale, inverse), shift: shift && mul(shift, inverse) }
+    }
+    const negative = (name: string) => this.emit('Neg', [name])
+    const add = (a: string | undefined, b: string) => (a === undefined ? b : this.emit('Add', [a, b]))
+    if (kind === 'Add') return { base, scale, shift: add(shift, other) }
+    if (!turned) return { base, scale, shift: add(shift, negative(other)) }
+    const one = this.scalar(-1)
+    return {
+      base,
+      scale: scale ? negative(scale) : this.emit('Expand', [this.reshape(one, [1]), this.emit('Shape', [other])]),
+      shift: shift ? this.emit('Sub', [other, shift]) : other,
+    }
   }
 }

@@ -9,9 +9,6 @@ import type { Value } from './record.ts'
  */
 export type Layout = 'plain' | 'planes' | 'blocks'
 
-/** The names under which one value is known in a graph, by layout; made where they are first asked for. */
-export type Names = Partial<Record<Layout, string>>
-
 export type Quad = readonly [n: number, height: number, width: number, channels: number]
 
 export function sizeOf(shape: readonly number[]): number {

@@ -1,0 +1,169 @@
+import { tf } from '../../../tf.ts'
+import type { Attribute, Graph } from '../graph.ts'
+import type { Attributes, KernelGroup, Lowering, Trace } from '../kernel.ts'
+import { fitsBlocks, type Layout, type Quad } from '../layout.ts'
+import type { Operation } from '../record.ts'
+import { filterGradient } from './filter-gradient.ts'
+
+type Pair = readonly [number, number]
+
+/** A convolution by its numbers; `pads` are top, left, bottom, right. Part of the structural key. */
+export interface Window extends Attributes {
+  kernel: Pair
+  strides: Pair
+  dilations: Pair
+  pads: readonly [number, number, number, number]
+}
+
+function windowOf(image: readonly number[], filter: readonly number[], attributes: Attributes) {
+  const { strides, pad, dilations, dimRoundingMode, dataFormat } = attributes as {
+    strides: number | [number, number]
+    pad: 'same' | 'valid' | number
+    dilations?: number | [number, number]
+    dimRoundingMode?: 'floor' | 'round' | 'ceil'
+    dataFormat?: 'NHWC' | 'NCHW'
+  }
+  if (dataFormat === 'NCHW') throw new Error('convolutions here take images as [n, h, w, c]: transpose them first')
+  const quad = image as [number, number, number, number]
+  const shape = filter as [number, number, number, number]
+  const info = tf.backend_util.computeConv2DInfo(quad, shape, strides, dilations ?? 1, pad, dimRoundingMode)
+  const { top, left, bottom, right } = info.padInfo
+  const window: Window = {
+    kernel: [info.filterHeight, info.filterWidth],
+    strides: [info.strideHeight, info.strideWidth],
+    dilations: [info.dilationHeight, info.dilationWidth],
+    pads: [top, left, bottom, right],
+  }
+  return { window, shape: info.outShape }
+}
+
+/** A window as the attributes of an ONNX convolution. */
+function attributesOf({ kernel, strides, dilations, pads }: Window): Record<string, Attribute> {
+  return { kernel_shape: kernel, strides, dilations, pads }
+}
+
+/** The filter [h, w, from, to] as the runtime's blocked convolutions want it, turned by 180 degrees for a gradient. */
+function blockedFilter(graph: Graph, name: string, shape: readonly number[], turned: boolean): string {
+  const b = graph.blockSize
+  const [height, width, inner, outer] = shape as unknown as Quad
+  const [from, to] = turned ? [outer, inner] : [inner, outer]
+  const packed = from % b === 0
+  const seen = turned
+    ? [height, width, inner / b, b, ...(packed ? [outer / b, b] : [outer])]
+    : [height, width, ...(packed ? [inner / b, b] : [inner]), outer / b, b]
+  const perms = {
+    forward: packed ? [4, 2, 0, 1, 3, 5] : [3, 2, 0, 1, 4],
+    turned: packed ? [2, 4, 0, 1, 5, 3] : [2, 4, 0, 1, 3],
+  }
+  const source = turned ? turn(graph, name) : name
+  const moved = graph.transpose(graph.reshape(source, seen), turned ? perms.turned : perms.forward)
+  return graph.reshape(moved, [to, from, height, width])
+}
+
+/** A filter [h, w, from, to] turned by 180 degrees. */
+function turn(graph: Graph, filter: string): string {
+  const lowest = -(2 ** 31)
+  const places = [graph.integers([-1, -1]), graph.integers([lowest, lowest]), graph.integers([0, 1])]
+  return graph.emit('Slice', [filter, ...places, graph.integers([-1, -1])])
+}
+
+/** In which layout a convolution from `from` to `to` channels takes its images, where it can make blocks of them. */
+function blockedInput(graph: Graph, from: number, to: number): Layout | undefined {
+  const b = graph.blockSize
+  if (b === 0 || to === 0 || to % b !== 0 || from === 0) return undefined
+  if (from % b === 0) return 'blocks'
+  return from < b ? 'planes' : undefined
+}
+
+/** A convolution of operand 0 with a filter of the shape [h, w, from, to] as operand 1. */
+function convolve(operation: Operation, graph: Graph, window: Window, turned: boolean): void {
+  const shape = operation.shapes[1]!
+  const [from, to] = turned ? [shape[3]!, shape[2]!] : [shape[2]!, shape[3]!]
+  const filter = graph.plain(operation, 1)
+  const layout = blockedInput(graph, from, to)
+  if (layout) {
+    const images = graph.arranged(operation, 0, layout)
+    const blocked = blockedFilter(graph, filter, shape, turned)
+    graph.remakeable(operation, ({ bias, relu = false }) => {
+      const attributes = relu ? { ...attributesOf(window), activation: 'Relu' } : attributesOf(window)
+      return graph.emit('Conv', [images, blocked, ...(bias ? [bias] : [])], attributes, 'com.microsoft.nchwc')
+    })
+    return
+  }
+  const perm = turned ? [2, 3, 0, 1] : [3, 2, 0, 1]
+  const planes = graph.transpose(turned ? turn(graph, filter) : filter, perm)
+  const made = graph.emit('Conv', [graph.arranged(operation, 0, 'planes'), planes], attributesOf(window))
+  graph.result(operation, made, 0, 'planes')
+}
+
+const conv2D: Trace = (inputs, attributes, tracer) => {
+  const { x, filter } = inputs
+  const { window, shape } = windowOf(x!.shape, filter!.shape, attributes)
+  return tracer.operation('Conv2D', [x!, filter!], [{ shape, dtype: 'float32' }], window)
+}
+
+const conv2DBackpropInput: Trace = (inputs, attributes, tracer) => {
+  const { dy, filter } = inputs
+  const shape = attributes.inputShape as number[]
+  const { window } = windowOf(shape, filter!.shape, attributes)
+  return tracer.operation('Conv2DBackpropInput', [dy!, filter!], [{ shape, dtype: 'float32' }], window)
+}
+
+const conv2DBackpropFilter: Trace = (inputs, attributes, tracer) => {
+  const { x, dy } = inputs
+  const shape = attributes.filterShape as number[]
+  const { window } = windowOf(x!.shape, shape, attributes)
+  return tracer.operation('Conv2DBackpropFilter', [x!, dy!], [{ shape, dtype: 'float32' }], window)
+}
+
+/**
+ * At stride 1 a convolution of dy with the filter turned by 180 degrees, its channels swapped; else the runtime's
+ * transposed convolution. ONNX grows the result by output_padding at the lower right, tfjs says how large it is.
+ */
+const inputGradient: Lowering = (operation, graph) => {
+  const window = operation.attributes as Window
+  const { kernel, strides, pads } = window
+  const shape = operation.outputs[0]!.shape as unknown as Quad
+  const [, outHeight, outWidth] = operation.shapes[0] as unknown as Quad
+  const [top, left] = pads
+  const before: Pair = [kernel[0] - 1 - top, kernel[1] - 1 - left]
+  const after: Pair = [shape[1] - outHeight + top, shape[2] - outWidth + left]
+  const plain = strides[0] === 1 && strides[1] === 1 && [...before, ...after].every((side) => side >= 0)
+  if (plain) {
+    const around = { ...window, pads: [...before, ...after] as unknown as Window['pads'] }
+    convolve(operation, graph, around, true)
+    return
+  }
+  const reached = (axis: 0 | 1, out: number) => (out - 1) * strides[axis] + kernel[axis]
+  const full: Pair = [reached(0, outHeight), reached(1, outWidth)]
+  const filter = graph.transpose(graph.plain(operation, 1), [3, 2, 0, 1])
+  const missing: Pair = [Math.max(0, shape[1] + top - full[0]), Math.max(0, shape[2] + left - full[1])]
+  const cut: Pair = [full[0] + missing[0] - top - shape[1], full[1] + missing[1] - left - shape[2]]
+  const made = graph.emit('ConvTranspose', [graph.arranged(operation, 0, 'planes'), filter], {
+    kernel_shape: kernel,
+    strides,
+    dilations: [1, 1],
+    pads: [0, 0, 0, 0],
+  })
+  const pads8 = [0, 0, -top, -left, 0, 0, missing[0] - cut[0], missing[1] - cut[1]]
+  const fitted = pads8.some((side) => side !== 0) ? graph.emit('Pad', [made, graph.integers(pads8)]) : made
+  graph.result(operation, fitted, 0, 'planes')
+}
+
+const lowerConv2D: Lowering = (operation, graph) => convolve(operation, graph, operation.attributes as Window, false)
+
+/** Whether the result of a convolution may be kept in blocks. */
+export const inBlocks = (graph: Graph, shape: readonly number[]): boolean => fitsBlocks(shape, graph.blockSize)
+
+export const convolution: KernelGroup = {
+  traces: {
+    Conv2D: conv2D,
+    Conv2DBackpropInput: conv2DBackpropInput,
+    Conv2DBackpropFilter: conv2DBackpropFilter,
+  },
+  lowerings: {
+    Conv2D: lowerConv2D,
+    Conv2DBackpropInput: inputGradient,
+    Conv2DBackpropFilter: filterGradient,
+  },
+}

@@ -1,0 +1,74 @@
+import type { Graph } from '../graph.ts'
+import type { Lowering } from '../kernel.ts'
+import type { Quad } from '../layout.ts'
+import type { Operation } from '../record.ts'
+import type { Window } from './convolution.ts'
+
+/** Above so many numbers one partial gradient an image costs more than what the faster form saves. */
+const partialLimit = 2 ** 23
+
+/** x [n, h, w, c] in the order of tfjs, padded or cut so that the windows of every output lie inside. */
+function padded(
+  graph: Graph,
+  name: string,
+  shape: Quad,
+  [top, left]: readonly number[],
+  [height, width]: readonly number[],
+) {
+  const below = height! - shape[1] - top!
+  const right = width! - shape[2] - left!
+  if ([top, left, below, right].every((side) => side === 0)) return name
+  return graph.emit('Pad', [name, graph.integers([0, top!, left!, 0, 0, below, right, 0])])
+}
+
+/**
+ * dW[i, j, c, o] = sum over images and outputs of x under cell (i, j) times dy, as a convolution of x with dy for its
+ * filter. The images lie row by row with their channels side by side, [h, w c], so that one step along the width is one
+ * channel; the filter is dilated by `stride c`, and its result's width runs over (j, c): long enough for the runtime's
+ * convolutions to work in their fastest form, and nothing is unfolded.
+ */
+export const filterGradient: Lowering = (operation, graph) => {
+  const { kernel, strides, pads } = operation.attributes as Window
+  const x = operation.shapes[0] as unknown as Quad
+  const dy = operation.shapes[1] as unknown as Quad
+  const reach = [(dy[1] - 1) * strides[0] + kernel[0], (dy[2] - 1) * strides[1] + kernel[1]] as const
+  const inside = padded(graph, graph.plain(operation, 0), x, pads, reach)
+  const channels = x[3]
+  const window = {
+    kernel_shape: [dy[1], dy[2]],
+    strides: [1, 1],
+    dilations: [strides[0], strides[1] * channels],
+    pads: [0, 0, 0, 0],
+  }
+  const blocked = graph.blockSize > 0 && dy[3] % graph.blockSize === 0
+  const partial = dy[0] * dy[3] * kernel[0] * kernel[1] * channels
+  if (blocked && partial <= partialLimit) perImage(operation, graph, inside, window, reach)
+  else overBatch(operation, graph, inside, window, reach)
+}
+
+type Attributes = Record<string, number | number[]>
+
+/** A partial gradient for each image: dy in blocks is, as it lies there, a filter in blocks of one input channel. */
+function perImage(operation: Operation, graph: Graph, images: string, window: Attributes, reach: readonly number[]) {
+  const b = graph.blockSize
+  const [height, width, channels, outer] = operation.outputs[0]!.shape as unknown as Quad
+  const dy = operation.shapes[1] as unknown as Quad
+  const rows = graph.reshape(images, [1, dy[0], reach[0]!, reach[1]! * channels])
+  const filter = graph.reshape(graph.arranged(operation, 1, 'blocks'), [dy[0] * dy[3], 1, dy[1], dy[2]])
+  const made = graph.emit('Conv', [rows, filter], { ...window, group: dy[0] }, 'com.microsoft.nchwc')
+  const each = graph.reshape(made, [dy[0], outer * height * width * channels])
+  const sum = graph.emit('ReduceSum', [each, graph.integers([0])], { keepdims: 0 })
+  const blocks = graph.reshape(sum, [outer / b, height, width, channels, b])
+  graph.result(operation, graph.reshape(graph.transpose(blocks, [1, 2, 3, 0, 4]), [height, width, channels, outer]))
+}
+
+/** The images are the input channels: the sum over them is the convolution's own. */
+function overBatch(operation: Operation, graph: Graph, images: string, window: Attributes, reach: readonly number[]) {
+  const [height, width, channels, outer] = operation.outputs[0]!.shape as unknown as Quad
+  const dy = operation.shapes[1] as unknown as Quad
+  const rows = graph.reshape(images, [1, dy[0], reach[0]!, reach[1]! * channels])
+  const filter = graph.transpose(graph.arranged(operation, 1, 'planes'), [1, 0, 2, 3])
+  const made = graph.emit('Conv', [rows, filter], window)
+  const flat = graph.reshape(made, [outer, height * width * channels])
+  graph.result(operation, graph.reshape(graph.transpose(flat, [1, 0]), [height, width, channels, outer]))
+}

@@ -1,0 +1,177 @@
+import { tf } from '../../../tf.ts'
+import type { Attribute, Graph } from '../graph.ts'
+import type { Attributes, KernelGroup, Lowering, Trace } from '../kernel.ts'
+import { fitsBlocks, type Layout, type Quad, sizeOf } from '../layout.ts'
+import type { Operation } from '../record.ts'
+import { placeCells } from './cells.ts'
+
+type Pair = readonly [number, number]
+
+/** A pooling by its numbers; `pads` are top, left, bottom, right. */
+export interface Pooling extends Attributes {
+  kernel: Pair
+  strides: Pair
+  pads: readonly [number, number, number, number]
+}
+
+function poolingOf(image: readonly number[], attributes: Attributes): { pooling: Pooling; shape: number[] } {
+  const { filterSize, strides, pad, dimRoundingMode } = attributes as {
+    filterSize: number | [number, number]
+    strides: number | [number, number]
+    pad: 'same' | 'valid' | number
+    dimRoundingMode?: 'floor' | 'round' | 'ceil'
+  }
+  const quad = image as [number, number, number, number]
+  const info = tf.backend_util.computePool2DInfo(quad, filterSize, strides, 1, pad, dimRoundingMode)
+  const { top, left, bottom, right } = info.padInfo
+  const pooling: Pooling = {
+    kernel: [info.filterHeight, info.filterWidth],
+    strides: [info.strideHeight, info.strideWidth],
+    pads: [top, left, bottom, right],
+  }
+  return { pooling, shape: info.outShape }
+}
+
+function attributesOf({ kernel, strides, pads }: Pooling): Record<string, Attribute> {
+  return { kernel_shape: kernel, strides, pads }
+}
+
+/** The layout to pool in: any that exists, but not that of tfjs, which the runtime cannot pool. */
+function poolingLayout(operation: Operation, i: number, graph: Graph): Layout {
+  return fitsBlocks(operation.shapes[i]!, graph.blockSize) ? 'blocks' : 'planes'
+}
+
+function lowerPool(op: 'MaxPool' | 'AveragePool'): Lowering {
+  return (operation, graph) => {
+    const layout = poolingLayout(operation, 0, graph)
+    const images = graph.arranged(operation, 0, layout)
+    const attributes = attributesOf(operation.attributes as Pooling)
+    const domain = layout === 'blocks' ? 'com.microsoft.nchwc' : ''
+    graph.result(operation, graph.emit(op, [images], attributes, domain), 0, layout)
+  }
+}
+
+/** A filter [channels, 1, h, w] of zeros and one 1, for a convolution of each channel, in blocks or not. */
+function oneCell(graph: Graph, channels: number, kernel: Pair, cell: Pair, layout: Layout): string {
+  const b = layout === 'blocks' ? graph.blockSize : 1
+  const size = kernel[0] * kernel[1]
+  const values = new Float32Array(channels * size)
+  const at = cell[0] * kernel[1] + cell[1]
+  for (let block = 0; block < channels / b; block++)
+    values.fill(1, (block * size + at) * b, (block * size + at + 1) * b)
+  return graph.constant('float32', [channels, 1, ...kernel], values)
+}
+
+/** What cell (i, j) of each window sees, as large as the pooled images: a convolution with a filter that is 1 there. */
+function seenByCell(
+  graph: Graph,
+  images: string,
+  channels: number,
+  pooling: Pooling,
+  cell: Pair,
+  layout: Layout,
+): string {
+  const filter = oneCell(graph, channels, pooling.kernel, cell, layout)
+  const attributes = { ...attributesOf(pooling), pads: [0, 0, 0, 0], dilations: [1, 1], group: channels }
+  return graph.emit('Conv', [images, filter], attributes, layout === 'blocks' ? 'com.microsoft.nchwc' : '')
+}
+
+/** Images [n, c, ...] with borders lower than any number that is looked at. */
+function bordered(graph: Graph, images: string, shape: Quad, pads: readonly number[], layout: Layout): string {
+  if (pads.every((side) => side === 0)) return images
+  const [top, left, bottom, right] = pads as [number, number, number, number]
+  const lowest = graph.scalar(-3.4028234663852886e38)
+  if (layout === 'planes')
+    return graph.emit('Pad', [images, graph.integers([0, 0, top, left, 0, 0, bottom, right]), lowest])
+  const sides = graph.integers([0, 0, top, left, 0, 0, 0, bottom, right, 0])
+  const wide: Quad = [shape[0], shape[1] + top + bottom, shape[2] + left + right, shape[3]]
+  const made = graph.emit('Pad', [graph.reshape(images, graph.folded(shape)), sides, lowest])
+  return graph.reshape(made, graph.declared(wide))
+}
+
+/**
+ * Each gradient goes to the first largest cell of its window, as in tfjs: of what is left of the gradient, cell after
+ * cell takes all where it equals the maximum. The runtime's own pooling with indices takes far longer.
+ */
+const maxPoolGradient: Lowering = (operation, graph) => {
+  const pooling = operation.attributes as Pooling
+  const shape = operation.shapes[1] as unknown as Quad
+  const layout = poolingLayout(operation, 1, graph)
+  const domain = layout === 'blocks' ? 'com.microsoft.nchwc' : ''
+  const images = graph.arranged(operation, 1, layout)
+  const largest = graph.emit('MaxPool', [images], attributesOf(pooling), domain)
+  const wide = bordered(graph, images, shape, pooling.pads, layout)
+  const [height, width] = pooling.kernel
+  let left = graph.arranged(operation, 0, layout)
+  const taken: string[] = []
+  for (let i = 0; i < height; i++)
+    for (let j = 0; j < width; j++) {
+      if (i === height - 1 && j === width - 1) break
+      const cell = seenByCell(graph, wide, shape[3], pooling, [i, j], layout)
+      const wins = graph.emit('Cast', [graph.emit('Equal', [cell, largest])], { to: 1 })
+      taken.push(graph.emit('Mul', [left, wins]))
+      left = graph.emit('Sub', [left, taken.at(-1)!])
+    }
+  taken.push(left)
+  const pooled = operation.shapes[0] as unknown as Quad
+  graph.result(operation, placeCells(graph, taken, pooled, shape, pooling, layout), 0, layout)
+}
+
+/** Every cell of a window gets the same share: one over how many cells of it lie inside the images. */
+const avgPoolGradient: Lowering = (operation, graph) => {
+  const pooling = operation.attributes as Pooling
+  const { kernel, strides, pads } = pooling
+  const shape = operation.outputs[0]!.shape as unknown as Quad
+  const pooled = operation.shapes[0] as unknown as Quad
+  const layout = poolingLayout(operation, 0, graph)
+  const inside = (at: number, axis: 0 | 1) => {
+    const first = at * strides[axis] - pads[axis]
+    return Math.min(shape[axis + 1]!, first + kernel[axis]) - Math.max(0, first)
+  }
+  const b = layout === 'blocks' ? graph.blockSize : 1
+  const shares = new Float32Array(pooled[1] * pooled[2] * b)
+  for (let i = 0; i < shares.length; i++) {
+    const place = Math.floor(i / b)
+    shares[i] = 1 / (inside(Math.floor(place / pooled[2]), 0) * inside(place % pooled[2], 1))
+  }
+  const dy = graph.reshape(graph.arranged(operation, 0, layout), [pooled[0] * (pooled[3] / b), shares.length])
+  const share = graph.reshape(
+    graph.emit('Mul', [dy, graph.constant('float32', [shares.length], shares)]),
+    graph.declared(pooled),
+  )
+  const cells = Array<string>(kernel[0] * kernel[1]).fill(share)
+  graph.result(operation, placeCells(graph, cells, pooled, shape, pooling, layout), 0, layout)
+}
+
+function tracePool(kind: 'MaxPool' | 'AvgPool'): Trace {
+  return (inputs, attributes, tracer) => {
+    const x = inputs.x!
+    const { pooling, shape } = poolingOf(x.shape, attributes)
+    return tracer.operation(kind, [x], [{ shape, dtype: x.dtype }], pooling)
+  }
+}
+
+function traceGradient(kind: 'MaxPoolGrad' | 'AvgPoolGrad'): Trace {
+  return (inputs, attributes, tracer) => {
+    const { dy, input } = inputs
+    const { pooling } = poolingOf(input!.shape, attributes)
+    if (sizeOf(input!.shape) === 0) return tracer.leaf(new Float32Array(0), input!.shape, 'float32')
+    const operands = kind === 'MaxPoolGrad' ? [dy!, input!] : [dy!]
+    return tracer.operation(kind, operands, [{ shape: input!.shape, dtype: 'float32' }], pooling)
+  }
+}
+
+export const pooling: KernelGroup = {
+  traces: {
+    MaxPool: tracePool('MaxPool'),
+    AvgPool: tracePool('AvgPool'),
+    MaxPoolGrad: traceGradient('MaxPoolGrad'),
+    AvgPoolGrad: traceGradient('AvgPoolGrad'),
+  },
+  lowerings: {
+    MaxPool: lowerPool('MaxPool'),
+    AvgPool: lowerPool('AveragePool'),
+    MaxPoolGrad: maxPoolGradient,
+    AvgPoolGrad: avgPoolGradient,
+  },
+}
