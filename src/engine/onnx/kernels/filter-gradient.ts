@@ -7,6 +7,9 @@ import type { Window } from './convolution.ts'
 /** Above so many numbers one partial gradient an image costs more than what the faster form saves. */
 const partialLimit = 2 ** 23
 
+/** Up to so many outputs an image it pays to bring images side by side in blocks. */
+const smallImage = 16 * 16
+
 /** x [n, h, w, c] in the order of tfjs, padded or cut so that the windows of every output lie inside. */
 function padded(
   graph: Graph,
@@ -43,6 +46,8 @@ export const filterGradient: Lowering = (operation, graph) => {
   const blocked = graph.blockSize > 0 && dy[3] % graph.blockSize === 0
   const partial = dy[0] * dy[3] * kernel[0] * kernel[1] * channels
   if (blocked && partial <= partialLimit) perImage(operation, graph, inside, window, reach)
+  else if (blocked && dy[0] % graph.blockSize === 0 && dy[1] * dy[2] <= smallImage)
+    overBlockedBatch(operation, graph, inside, window, reach)
   else overBatch(operation, graph, inside, window, reach)
 }
 
@@ -71,4 +76,25 @@ function overBatch(operation: Operation, graph: Graph, images: string, window: A
   const made = graph.emit('Conv', [rows, filter], window)
   const flat = graph.reshape(made, [outer, height * width * channels])
   graph.result(operation, graph.reshape(graph.transpose(flat, [1, 0]), [height, width, channels, outer]))
+}
+
+/** The same with the images side by side in blocks, for the runtime's fastest convolutions. */
+function overBlockedBatch(
+  operation: Operation,
+  graph: Graph,
+  images: string,
+  window: Attributes,
+  reach: readonly number[],
+) {
+  const b = graph.blockSize
+  const [height, width, channels, outer] = operation.outputs[0]!.shape as unknown as Quad
+  const [n, outHeight, outWidth] = operation.shapes[1] as unknown as Quad
+  const [rows, columns] = [reach[0]!, reach[1]! * channels]
+  const aside = graph.transpose(graph.reshape(images, [n / b, b, rows * columns]), [0, 2, 1])
+  const dy = graph.reshape(graph.arranged(operation, 1, 'blocks'), [n / b, b, outer / b, outHeight * outWidth, b])
+  const filter = graph.reshape(graph.transpose(dy, [2, 0, 3, 1, 4]), [outer, n, outHeight, outWidth])
+  const input = graph.reshape(aside, [1, n, rows, columns])
+  const made = graph.emit('Conv', [input, filter], window, 'com.microsoft.nchwc')
+  const blocks = graph.reshape(made, [outer / b, height, width, channels, b])
+  graph.result(operation, graph.reshape(graph.transpose(blocks, [1, 2, 3, 0, 4]), [height, width, channels, outer]))
 }
