@@ -1,5 +1,6 @@
 import { tf } from '../../../tf.ts'
-import type { Attribute, Graph } from '../graph.ts'
+import type { Attribute } from '../emitter.ts'
+import type { Graph } from '../graph.ts'
 import type { Attributes, KernelGroup, Lowering, Trace } from '../kernel.ts'
 import { fitsBlocks, type Layout, type Quad } from '../layout.ts'
 import type { Operation } from '../record.ts'
