@@ -1,8 +1,11 @@
 import { randomBytes } from 'node:crypto'
 import { existsSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type Fault, InvalidDefinition, Misconfigured } from './errors.ts'
+
+export const engineNames = ['auto', 'onnx', 'tensorflow', 'wasm', 'cpu'] as const
 
 /** An S3-compatible store. */
 export interface S3Config {
@@ -31,7 +34,10 @@ export interface Config {
   s3: S3Config | undefined
   /** Folders that hold datasets beside the object store, as <folder>/<dataset>/<file>. */
   datasetFolders: readonly string[]
-  engine: 'auto' | 'wasm' | 'cpu'
+  /** What computes; `auto` is the fastest that works on the machine. */
+  engine: (typeof engineNames)[number]
+  /** Threads of the engine in each process that performs a run. */
+  engineThreads: number
   /** Runs at once in one worker process. */
   concurrency: number
   logLevel: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent'
@@ -128,6 +134,22 @@ function readS3(read: Reader): S3Config | undefined {
   }
 }
 
+/** More threads than this bring the batches of usual nets no further. */
+const mostUsefulThreads = 16
+
+/** By default the runs at once share the cores. */
+function readThreads(read: Reader, concurrency: number, cores: number): number {
+  const share = Math.max(1, Math.min(mostUsefulThreads, Math.floor(cores / concurrency)))
+  const threads = read.integer('GESTALT_ENGINE_THREADS', share, 1, 1024)
+  if (threads > cores)
+    read.fault(
+      'GESTALT_ENGINE_THREADS',
+      `'${threads}' is more than this machine's ${cores} cores: use at most ${cores}, or leave it out for ${share}` +
+        (concurrency > 1 ? ` (${concurrency} runs at once share the cores)` : ''),
+    )
+  return threads
+}
+
 export function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || /^127\./.test(host)
 }
@@ -154,7 +176,7 @@ export function homeSecret(home: string): string {
  * The environment as a Config. Throws Misconfigured with every fault. This is the only reader of `process.env`;
  * `.env.example` documents each variable.
  */
-export function readConfig(environment: Environment = process.env): Config {
+export function readConfig(environment: Environment = process.env, cores = availableParallelism()): Config {
   const read = new Reader(environment)
   const home = resolve(read.text('GESTALT_HOME') ?? join(installation, '.gestalt'))
   const host = read.text('GESTALT_HOST') ?? '127.0.0.1'
@@ -171,6 +193,7 @@ export function readConfig(environment: Environment = process.env): Config {
       `'${host}' is reachable from other machines: set GESTALT_TOKEN as well, or use 127.0.0.1`,
     )
   const s3 = readS3(read)
+  const concurrency = read.integer('GESTALT_CONCURRENCY', 1, 1, 64)
   const urlHost = host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host
   const own = `http://${urlHost.includes(':') ? `[${urlHost}]` : urlHost}:${port}`
   const config: Omit<Config, 'secret'> = {
@@ -188,8 +211,9 @@ export function readConfig(environment: Environment = process.env): Config {
         .map((folder) => resolve(folder)),
       ...standardDatasetFolders,
     ],
-    engine: read.choice('GESTALT_ENGINE', ['auto', 'wasm', 'cpu'], 'auto'),
-    concurrency: read.integer('GESTALT_CONCURRENCY', 1, 1, 64),
+    engine: read.choice('GESTALT_ENGINE', engineNames, 'auto'),
+    engineThreads: readThreads(read, concurrency, cores),
+    concurrency,
     logLevel: read.choice('GESTALT_LOG_LEVEL', ['trace', 'debug', 'info', 'warn', 'error', 'silent'], 'info'),
     bodyLimit: read.integer('GESTALT_BODY_LIMIT', 1_048_576, 1024, 1_073_741_824),
     publicUrl: (read.url('GESTALT_PUBLIC_URL', ['http:', 'https:']) ?? own).replace(/\/$/, ''),
@@ -210,9 +234,32 @@ export function readConfig(environment: Environment = process.env): Config {
   }
 }
 
-/** What a process that performs a run inherits: where programs and folders are, and none of our settings and secrets. */
-export function childEnvironment(environment: Environment = process.env): Environment {
-  const wanted =
-    /^(PATH|HOME|USER|LANG|LC_\w+|TZ|TMPDIR|TMP|TEMP|SystemRoot|LD_LIBRARY_PATH|NODE_EXTRA_CA_CERTS|SSL_CERT_\w+)$/
-  return Object.fromEntries(Object.entries(environment).filter(([name]) => wanted.test(name)))
+/**
+ * For glibc, whose defaults give the engine's large buffers back to the system and fetch them again at every step;
+ * they must stand before the process starts, and mean nothing elsewhere. Bytes; one arena.
+ */
+const memoryDefaults = {
+  MALLOC_MMAP_THRESHOLD_: '2000000000',
+  MALLOC_TRIM_THRESHOLD_: '8000000000',
+  MALLOC_ARENA_MAX: '1',
+}
+
+const inherited = [
+  ...['PATH', 'HOME', 'USER', 'LANG', 'LC_\\w+', 'TZ', 'TMPDIR', 'TMP', 'TEMP', 'SystemRoot', 'LD_LIBRARY_PATH'],
+  ...['NODE_EXTRA_CA_CERTS', 'SSL_CERT_\\w+'],
+  // Of the engines: how memory is had, which GPUs there are, how TensorFlow is tuned.
+  ...['MALLOC_\\w+', 'CUDA_\\w+', 'NVIDIA_\\w+', 'TF_\\w+'],
+]
+
+/**
+ * What a process that performs a run inherits: where programs and folders are, how its engine is tuned, and none of our
+ * settings and secrets. `threads`: of its engine, for TensorFlow, which asks the environment.
+ */
+export function childEnvironment(threads: number, environment: Environment = process.env): Environment {
+  const wanted = new RegExp(`^(${inherited.join('|')})$`)
+  return {
+    ...memoryDefaults,
+    TF_NUM_INTRAOP_THREADS: String(threads),
+    ...Object.fromEntries(Object.entries(environment).filter(([name]) => wanted.test(name))),
+  }
 }

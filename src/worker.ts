@@ -1,9 +1,10 @@
 import { availableParallelism, hostname, totalmem } from 'node:os'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { pino } from 'pino'
 import { type Config, childEnvironment, softwareVersion } from './config.ts'
+import { describeEngine, describeRejection, type EngineChoice } from './engine/choice.ts'
+import { Misconfigured, Unavailable } from './errors.ts'
 import type { Logger } from './experiments/context.ts'
-import { probeEngine } from './jobs/child-process.ts'
+import { probeEngine } from './jobs/probe.ts'
 import { openQueue } from './jobs/queue.ts'
 import { startReconciler } from './jobs/reconcile.ts'
 import { repeat } from './jobs/repeat.ts'
@@ -22,8 +23,6 @@ export interface RunningWorker {
 }
 
 const heartbeatSeconds = 2
-/** Later than the rush of a cold start. */
-const probeAfterSeconds = 4
 /** Together at most 10, with the one that listens. */
 const connections = { database: 4, queue: 4 }
 /** For a Postgres that is starting beside us. */
@@ -45,6 +44,20 @@ async function openParts(config: Config, log: Logger, closings: Closing[]) {
   })
   closings.push(() => queue.close())
   return { database, ledger: openLedger(database), queue }
+}
+
+/** Looks for the engine meanwhile; where one of the two fails, the other does not go on. */
+async function openPartsAndEngine(config: Config, log: Logger, closings: Closing[]) {
+  const halt = new AbortController()
+  const engine = findEngine(config, log, halt.signal)
+  const parts = openParts(config, log, closings)
+  try {
+    return await Promise.all([parts, engine])
+  } catch (error) {
+    halt.abort()
+    await Promise.allSettled([parts, engine])
+    throw error
+  }
 }
 
 /** Lets a cancel reach the child within a second: by notification, and by reading the runs after a reconnect. */
@@ -71,11 +84,36 @@ async function followRuns(supervisor: Supervisor, ledger: Ledger): Promise<void>
   }
 }
 
-/** Signs on and sends heartbeats, with the name of the engine as soon as a child has found it. */
-async function keepRegistered(id: string, config: Config, supervisor: Supervisor, ledger: Ledger, log: Logger) {
+/**
+ * What the runs of this worker compute on, found by a child. Throws Misconfigured where the engine that the settings
+ * name does not work.
+ */
+async function findEngine(config: Config, log: Logger, signal: AbortSignal): Promise<EngineChoice> {
+  const { engine: wanted, engineThreads: threads } = config
+  const choice = await probeEngine({
+    ...{ engine: wanted, threads, environment: childEnvironment(threads), log, signal },
+  }).catch((cause: unknown) => {
+    if (cause instanceof Unavailable && !signal.aborted) throw new Misconfigured(cause.message, cause.cure, { cause })
+    throw cause
+  })
+  for (const rejected of choice.rejected) log.info(describeRejection(rejected))
+  log.info(`runs compute on ${describeEngine(choice.engine)}`)
+  return choice
+}
+
+/** Signs on and sends heartbeats. */
+async function keepRegistered(
+  id: string,
+  config: Config,
+  { engine, rejected }: EngineChoice,
+  supervisor: Supervisor,
+  ledger: Ledger,
+  log: Logger,
+) {
   const self = {
     ...{ id, host: hostname(), pid: process.pid, version: softwareVersion() },
-    ...{ engine: config.engine as string, concurrency: config.concurrency },
+    ...{ engine: engine.name, engineVersion: engine.version, threads: engine.threads, device: engine.device },
+    ...{ rejectedEngines: rejected, concurrency: config.concurrency },
     ...{ cores: availableParallelism(), memoryBytes: totalmem() },
   }
   await ledger.workerStarted(self)
@@ -88,19 +126,9 @@ async function keepRegistered(id: string, config: Config, supervisor: Supervisor
     },
     (error) => log.warn(`heartbeat: ${(error as Error).message}`),
   )
-  const closing = new AbortController()
-  const probing = sleep(probeAfterSeconds * 1000, undefined, { signal: closing.signal })
-    .then(() => probeEngine(config.engine, childEnvironment(), log, closing.signal))
-    .then(async (engine) => {
-      if (!engine) return
-      self.engine = engine.name
-      await ledger.workerStarted(self)
-    })
-    .catch((error: Error) => closing.signal.aborted || log.warn(`the engine is not known: ${error.message}`))
   return {
     async close() {
-      closing.abort()
-      await Promise.all([heartbeat.close(), probing])
+      await heartbeat.close()
       await ledger.workerStopped(id).catch((error: Error) => log.warn(`not signed off: ${error.message}`))
     },
   }
@@ -108,7 +136,8 @@ async function keepRegistered(id: string, config: Config, supervisor: Supervisor
 
 /**
  * Starts a worker in this process: it takes runs from the queue and performs each in a child process. Throws where it
- * cannot: Unavailable (Postgres, Redis or the object store is away), Misconfigured (the database is not migrated).
+ * cannot: Unavailable (Postgres, Redis or the object store is away), Misconfigured (the database is not migrated, no
+ * engine works).
  */
 export async function startWorker(config: Config): Promise<RunningWorker> {
   const log: Logger = pino({ level: config.logLevel, base: { part: 'worker', pid: process.pid } })
@@ -118,12 +147,13 @@ export async function startWorker(config: Config): Promise<RunningWorker> {
       await part().catch((error: Error) => log.warn(`while closing: ${error.message}`))
   }
   try {
-    const { database, ledger, queue } = await openParts(config, log, closings)
+    const [{ database, ledger, queue }, choice] = await openPartsAndEngine(config, log, closings)
     const id = newId()
-    const supervisor = new Supervisor({ workerId: id, ledger, queue, config, environment: childEnvironment(), log })
+    const environment = childEnvironment(config.engineThreads)
+    const supervisor = new Supervisor({ workerId: id, ledger, queue, config, choice, environment, log })
     const listener = await listenForCancels(database.url, supervisor, ledger)
     closings.push(() => listener.close())
-    const registered = await keepRegistered(id, config, supervisor, ledger, log)
+    const registered = await keepRegistered(id, config, choice, supervisor, ledger, log)
     closings.push(() => registered.close())
     const reconciler = startReconciler({ ledger, queue, database, log })
     closings.push(() => reconciler.close())

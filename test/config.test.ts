@@ -2,10 +2,11 @@ import { mkdtempSync, readdirSync, readFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { readConfig } from '../src/config.ts'
+import { childEnvironment, readConfig } from '../src/config.ts'
 
 const home = mkdtempSync(join(tmpdir(), 'gestalt-config-'))
-const read = (environment: Record<string, string> = {}) => readConfig({ GESTALT_HOME: home, ...environment })
+const read = (environment: Record<string, string> = {}, cores?: number) =>
+  readConfig({ GESTALT_HOME: home, ...environment }, cores)
 
 describe('the settings', () => {
   it('listens on this machine only by default', () => {
@@ -15,7 +16,7 @@ describe('the settings', () => {
   it.each([
     ['GESTALT_PORT', '80a', /'80a' is not a whole number from 0 to 65535/],
     ['GESTALT_PORT', '65536', /not a whole number/],
-    ['GESTALT_ENGINE', 'cuda', /'cuda' is not one of: auto, wasm, cpu/],
+    ['GESTALT_ENGINE', 'cuda', /'cuda' is not one of: auto, onnx, tensorflow, wasm, cpu/],
     ['GESTALT_TOKEN', 'short', /has 5 characters; use at least 16/],
     ['GESTALT_HOST', '0.0.0.0', /reachable from other machines: set GESTALT_TOKEN/],
     ['DATABASE_URL', 'mysql://db', /starts with postgresql:\/\//],
@@ -32,6 +33,28 @@ describe('the settings', () => {
 
   it('never repeats a URL that may hold a password', () => {
     expect(() => read({ DATABASE_URL: 'mysql://me:secret@db' })).toThrow(/^(?!.*secret)/)
+  })
+
+  it.each([
+    [1, 1, 1],
+    [8, 1, 8],
+    [8, 3, 2],
+    [2, 4, 1],
+    [64, 1, 16],
+    [64, 8, 8],
+  ])('shares %i cores between %i runs at once: %i threads each', (cores, concurrency, threads) => {
+    expect(read({ GESTALT_CONCURRENCY: String(concurrency) }, cores).engineThreads).toBe(threads)
+  })
+
+  it('refuses more threads than cores, and says what would be right', () => {
+    expect(read({ GESTALT_ENGINE_THREADS: '8', GESTALT_CONCURRENCY: '2' }, 8).engineThreads).toBe(8)
+    expect(() => read({ GESTALT_ENGINE_THREADS: '9', GESTALT_CONCURRENCY: '2' }, 8)).toThrow(
+      /'9' is more than this machine's 8 cores: use at most 8, or leave it out for 4 \(2 runs at once share the cores\)/,
+    )
+    for (const wrong of ['0', '1.5', 'all'])
+      expect(() => read({ GESTALT_ENGINE_THREADS: wrong })).toThrow(
+        /GESTALT_ENGINE_THREADS: .*not a whole number from 1/,
+      )
   })
 
   it('accepts another host together with a token', () => {
@@ -57,6 +80,19 @@ describe('the settings', () => {
     const file = join(home, 'secret', 'below')
     read()
     expect(() => read({ GESTALT_HOME: file })).toThrow(/below cannot be used: ENOTDIR/)
+  })
+
+  it('gives the processes that compute places, the tuning of engines, and no settings or secrets', () => {
+    const given = { PATH: '/bin', CUDA_VISIBLE_DEVICES: '1', GESTALT_TOKEN: 'x', DATABASE_URL: 'y', S3_SECRET_KEY: 'z' }
+    expect(childEnvironment(4, given)).toEqual({
+      ...{ PATH: '/bin', CUDA_VISIBLE_DEVICES: '1', TF_NUM_INTRAOP_THREADS: '4' },
+      ...{ MALLOC_MMAP_THRESHOLD_: '2000000000', MALLOC_TRIM_THRESHOLD_: '8000000000', MALLOC_ARENA_MAX: '1' },
+    })
+  })
+
+  it('leaves the memory settings of who has some', () => {
+    const own = { MALLOC_ARENA_MAX: '4', TF_NUM_INTRAOP_THREADS: '2' }
+    expect(childEnvironment(1, own)).toMatchObject({ ...own, MALLOC_TRIM_THRESHOLD_: '8000000000' })
   })
 
   it('is documented in .env.example, each variable', () => {

@@ -114,6 +114,18 @@ program
   )
 
 program
+  .command('doctor')
+  .description(
+    'what computes on this machine, what does not and why, and which services answer; exits 1 without engine',
+  )
+  .action(
+    action(async (config, output) => {
+      const { doctor } = await import('./doctor.ts')
+      return doctor(config, output)
+    }),
+  )
+
+program
   .command('migrate')
   .description('bring the database of DATABASE_URL up to this version')
   .action(

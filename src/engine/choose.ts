@@ -1,26 +1,57 @@
-import { cpus } from 'node:os'
-import { Unavailable } from '../errors.ts'
-import type { EngineRecord } from '../experiments/run.ts'
+import { GestaltError } from '../errors.ts'
+import type { RejectedEngine } from '../experiments/run.ts'
 import { tf } from '../tf.ts'
-import { startWasm } from './wasm.ts'
+import { type Candidate, candidates } from './candidates.ts'
+import { type EngineChoice, type EngineName, noEngine } from './choice.ts'
+import { selfTest } from './self-test.ts'
 
-/** What a person may ask for: `auto` is the fastest that works on this machine. */
-export type EngineName = 'auto' | 'wasm' | 'cpu'
+export interface ChooseOptions {
+  /** Of an engine that can use more than one; default 1. */
+  threads?: number
+  /** Names of candidates that are not tried. */
+  skip?: readonly string[]
+  /** Hears which candidate is tried next: a native library may take the process down. */
+  onTry?(candidate: string): void
+  onReject?(rejected: RejectedEngine): void
+  from?: readonly Candidate[]
+}
+
+async function attempt({ name, engine, start }: Candidate, threads: number): Promise<Omit<EngineChoice, 'rejected'>> {
+  const { dispose, ...started } = await start(threads)
+  try {
+    await tf.ready()
+    const selfTestMilliseconds = await selfTest()
+    return { candidate: name, engine: { name: engine, ...started }, selfTestMilliseconds }
+  } catch (error) {
+    dispose?.()
+    throw error
+  }
+}
+
+function rejection(engine: string, error: unknown): RejectedEngine {
+  if (error instanceof GestaltError) return { engine, reason: error.message, cure: error.cure }
+  const reason = error instanceof Error ? error.message : String(error)
+  return { engine, reason: `it fails: ${reason}`, cure: 'reinstall the packages: npm ci' }
+}
 
 /**
- * Chooses what computes for the whole process and says what it is. Throws Unavailable where the wanted one does not
- * work on this machine.
+ * Makes the fastest engine that passes the self-test compute for the whole process, or the one that is wanted, and says
+ * what it is and why those before it do not serve. Throws Unavailable with the reasons and cures where none does.
  */
-export async function chooseEngine(wanted: EngineName): Promise<EngineRecord> {
-  if (wanted !== 'cpu' && !(await startWasm().catch(() => false)) && wanted === 'wasm')
-    throw new Unavailable('the wasm engine does not start on this machine', 'reinstall the packages, or ask for "auto"')
-  const name = wanted !== 'cpu' && tf.getBackend() === 'wasm' ? 'wasm' : 'cpu'
-  if (name === 'cpu') await tf.setBackend('cpu')
-  await tf.ready()
-  return {
-    name,
-    version: tf.version['tfjs-core'] ?? tf.version_core,
-    threads: 1,
-    device: cpus()[0]?.model.trim() || process.arch,
+export async function chooseEngine(wanted: EngineName, options: ChooseOptions = {}): Promise<EngineChoice> {
+  const { threads = 1, skip = [], onTry, onReject, from = candidates } = options
+  const rejected: RejectedEngine[] = []
+  for (const candidate of from) {
+    if (wanted !== 'auto' && candidate.engine !== wanted) continue
+    if (skip.includes(candidate.name)) continue
+    onTry?.(candidate.name)
+    try {
+      return { ...(await attempt(candidate, threads)), rejected }
+    } catch (error) {
+      const reason = rejection(candidate.name, error)
+      rejected.push(reason)
+      onReject?.(reason)
+    }
   }
+  throw noEngine(wanted, rejected)
 }

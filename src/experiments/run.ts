@@ -48,6 +48,13 @@ export interface EngineRecord {
   device: string
 }
 
+/** An engine that was tried and does not serve on a machine. */
+export interface RejectedEngine {
+  engine: string
+  reason: string
+  cure: string
+}
+
 /** Seconds and words for a person: when it is not there, null. */
 export interface Attempt {
   /** The fencing epoch, from 1. */

@@ -100,8 +100,8 @@ export async function openPostgres(
   }
 }
 
-/** Jobs in Redis. */
-export async function openRedis(url: string, onError: (error: Error) => void): Promise<Backend> {
+/** Throws Unavailable where it does not answer within 5 s. */
+export async function connectRedis(url: string, onError: (error: Error) => void): Promise<Redis> {
   const redis = new Redis(url, { maxRetriesPerRequest: null, lazyConnect: true, connectionName: 'gestalt-queue' })
   redis.on('error', onError)
   try {
@@ -112,6 +112,12 @@ export async function openRedis(url: string, onError: (error: Error) => void): P
       cause: error,
     })
   }
+  return redis
+}
+
+/** Jobs in Redis. */
+export async function openRedis(url: string, onError: (error: Error) => void): Promise<Backend> {
+  const redis = await connectRedis(url, onError)
   return {
     kind: 'redis',
     queue: new Queue<Job>(name, { connection: redis, streams, defaultJobOptions }),

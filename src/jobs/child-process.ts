@@ -2,10 +2,8 @@ import { type ChildProcess, fork } from 'node:child_process'
 import { createRequire } from 'node:module'
 import { createInterface } from 'node:readline'
 import { fileURLToPath, pathToFileURL } from 'node:url'
-import type { Config } from '../config.ts'
 import type { Logger } from '../experiments/context.ts'
-import type { EngineRecord } from '../experiments/run.ts'
-import type { FromChild, ToChild } from './messages.ts'
+import type { FromChild, Progress, ToChild } from './messages.ts'
 
 /** How a child ended. */
 export interface Ending {
@@ -26,7 +24,7 @@ export interface Child {
 
 const wordsKept = 20
 /** Lines of a stack trace, of JavaScript or of the engine below, and its frame: for the log, not for the failure. */
-const trace = /^\s*(at |\d+: 0x|-{3,}|<---|node:internal|Node\.js v|\^+$|$)/
+const trace = /^\s*(at |\d+: (0x|node:|.+:\d+:\d+\)?$)|-{3,}|<---|node:internal|Node\.js v|\^+$|$)/
 const fromSource = import.meta.url.endsWith('.ts')
 const entry = fileURLToPath(new URL(fromSource ? './child.ts' : './child.js', import.meta.url))
 
@@ -50,13 +48,19 @@ function follow(child: ChildProcess, log: Logger, lastWords: string[]): void {
  * Starts the process that performs one run, outside the worker so that its long computations never hold up the
  * worker's locks and heartbeats. It gets `environment` and nothing of ours; what it writes goes to `log`.
  */
-export function startChild(task: ToChild, environment: NodeJS.ProcessEnv, log: Logger): Child {
+export function startChild(
+  task: ToChild,
+  environment: NodeJS.ProcessEnv,
+  log: Logger,
+  onProgress: (progress: Progress) => void = () => {},
+): Child {
   const child = fork(entry, { execArgv: loader(), env: environment, stdio: ['ignore', 'pipe', 'pipe', 'ipc'] })
   const lastWords: string[] = []
   let said: FromChild | undefined
   follow(child, log, lastWords)
-  child.on('message', (message) => {
-    said = message as FromChild
+  child.on('message', (message: FromChild | Progress) => {
+    if (message.type === 'trying' || message.type === 'rejected') onProgress(message)
+    else said = message
   })
   const ended = new Promise<Ending>((resolve) => {
     child.once('error', (error) => {
@@ -71,22 +75,4 @@ export function startChild(task: ToChild, environment: NodeJS.ProcessEnv, log: L
   }
   tell(task)
   return { pid: child.pid, tell, kill: () => child.kill('SIGKILL'), ended }
-}
-
-/**
- * Which engine a child would compute on, found by a child, so that the worker itself need not hold one. Undefined where
- * none works, or where `signal` ended the search.
- */
-export async function probeEngine(
-  engine: Config['engine'],
-  environment: NodeJS.ProcessEnv,
-  log: Logger,
-  signal: AbortSignal,
-): Promise<EngineRecord | undefined> {
-  if (signal.aborted) return undefined
-  const child = startChild({ type: 'probe', engine }, environment, log)
-  signal.addEventListener('abort', child.kill)
-  const { said } = await child.ended
-  if (said?.type === 'failed') log.warn(`no engine: ${said.failure.message}: ${said.failure.cure}`)
-  return said?.type === 'engine' ? said.engine : undefined
 }

@@ -1,19 +1,22 @@
 // The process that performs one run: the worker forks it, hands it a task, and reads its outcome.
 import { setTimeout as sleep } from 'node:timers/promises'
+import { describeEngine, describeRejection } from '../engine/choice.ts'
 import { chooseEngine } from '../engine/choose.ts'
 import { Superseded } from '../errors.ts'
 import type { Logger, StopReason } from '../experiments/context.ts'
 import { parseDefinition } from '../experiments/definition.ts'
 import { perform } from '../experiments/perform.ts'
+import type { EngineRecord, RejectedEngine } from '../experiments/run.ts'
 import { datasetBytes } from '../store/dataset-bytes.ts'
 import { openObjects } from '../store/open-objects.ts'
 import { openPool } from '../store/pool.ts'
 import { openRunContext } from '../store/run-context.ts'
 import { failureOf } from './failures.ts'
-import type { ChildConfig, FromChild, ToChild } from './messages.ts'
+import type { ChildConfig, FromChild, Progress, ToChild } from './messages.ts'
 import { startSampling } from './sampling.ts'
 
 type Task = Extract<ToChild, { type: 'perform' }>
+type Probe = Extract<ToChild, { type: 'probe' }>
 
 // Standard output and error end up in the worker's log, line by line.
 const log: Logger = {
@@ -25,7 +28,7 @@ const log: Logger = {
 const stop = new AbortController()
 
 async function performRun({ runId, attempt, definition, config }: Task): Promise<FromChild> {
-  const engine = await chooseEngine(config.engine)
+  const { engine, rejected } = await chooseEngine(config.engine, { threads: config.engineThreads })
   const pool = openPool({ url: databaseUrl(config), max: 2, name: 'gestalt-child' })
   try {
     const objects = openObjects(config)
@@ -40,8 +43,7 @@ async function performRun({ runId, attempt, definition, config }: Task): Promise
     const endSampling = startSampling(context)
     try {
       await context.recordEngine(engine)
-      if (engine.name === 'cpu' && config.engine === 'auto')
-        context.log.warn('no faster engine starts on this machine: plain JavaScript computes, about 100 times slower')
+      tellEngine(context.log, engine, [...(config.passedOver ?? []), ...rejected])
       const outcome = await perform(parseDefinition(definition), context)
       return outcome === 'succeeded' ? { type: outcome } : { type: outcome, reason: context.stop.reason as StopReason }
     } catch (error) {
@@ -56,10 +58,30 @@ async function performRun({ runId, attempt, definition, config }: Task): Promise
   }
 }
 
+/** Where nobody asked for a slow engine, the run's log says why it computes on one. */
+function tellEngine(runLog: Logger, engine: EngineRecord, passedOver: readonly RejectedEngine[]): void {
+  runLog.info(`computes on ${describeEngine(engine)}`)
+  const slow = { wasm: 'WebAssembly computes, on one thread', cpu: 'plain JavaScript computes, about 100 times slower' }
+  if (passedOver.length === 0 || !(engine.name in slow)) return
+  runLog.warn(`no faster engine works on this machine: ${slow[engine.name as keyof typeof slow]}`)
+  for (const rejected of passedOver) runLog.warn(describeRejection(rejected))
+}
+
 /** What went wrong belongs into the run's own log too, as far as the database takes it. */
 async function tellOwner(context: { log: Logger; flush(): Promise<void> }, error: unknown): Promise<void> {
   context.log.error(failureOf(error).failure.message)
   await Promise.race([context.flush().catch(() => {}), sleep(5000)])
+}
+
+async function probe({ engine, threads, skip }: Probe): Promise<FromChild> {
+  const tell = (progress: Progress) => process.send?.(progress)
+  const choice = await chooseEngine(engine, {
+    threads,
+    skip,
+    onTry: (name) => tell({ type: 'trying', engine: name }),
+    onReject: (rejected) => tell({ type: 'rejected', rejected }),
+  })
+  return { type: 'engine', choice }
 }
 
 function databaseUrl(config: ChildConfig): string {
@@ -90,9 +112,6 @@ process.on('unhandledRejection', (error) => end(outcomeOf(error)))
 
 process.on('message', (message: ToChild) => {
   if (message.type === 'stop') return stop.abort(message.reason)
-  const work: Promise<FromChild> =
-    message.type === 'probe'
-      ? chooseEngine(message.engine).then((engine) => ({ type: 'engine', engine }))
-      : performRun(message)
+  const work: Promise<FromChild> = message.type === 'probe' ? probe(message) : performRun(message)
   work.then(end, (error) => end(outcomeOf(error)))
 })

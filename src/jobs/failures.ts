@@ -15,9 +15,11 @@ export function retryDelay(losses: number, cause: 'crash' | 'unavailable'): numb
   return Math.min(2 ** losses, 30)
 }
 
-const outOfMemory = /out of memory|memory size exceeded|allocation failed|failed to allocate/i
+const outOfMemory =
+  /out of memory|memory size exceeded|allocation failed|failed to allocate|bad[_ ]alloc|cannot allocate memory/i
 const memoryCure =
-  'use a smaller batch, net or dataset limit, run fewer runs at once (GESTALT_CONCURRENCY), or give the worker more memory'
+  'lower training.batchSize, use a smaller net or dataset limit, run fewer runs at once (GESTALT_CONCURRENCY), or give ' +
+  'the worker more memory'
 
 /** An error as its owner reads it, without a stack trace, and whether waiting may help. */
 export function failureOf(error: unknown): { failure: Failure; again: boolean } {
@@ -37,13 +39,22 @@ export function failureOf(error: unknown): { failure: Failure; again: boolean } 
   return { failure: { code: 'internal', message: said, cure }, again: false }
 }
 
+/**
+ * The failure of a child that broke off because it was given no more memory; undefined where it ended otherwise. It
+ * would break off again. One that the system killed may have paid for a neighbour, and is tried again.
+ */
+export function memoryFailure({ code, signal, lastWords }: Ending): Failure | undefined {
+  if (signal === 'SIGKILL' || !outOfMemory.test(lastWords.join('\n'))) return undefined
+  const words = lastWords.filter((line) => outOfMemory.test(line)).at(-1)!
+  const message = `memory ran out, and the process that performed it broke off (${signal ?? `exit code ${code}`}): ${words}`
+  return { code: 'out-of-memory', message: message.slice(0, 600), cure: memoryCure }
+}
+
 /** What became of a run whose children ended without a word, `losses` times in a row. */
 export function crashFailure(ending: Ending, losses: number): Failure {
   const how = ending.signal ? `was killed by ${ending.signal}` : `ended with exit code ${ending.code}`
   const words = ending.lastWords.slice(-3).join(' | ').slice(0, 600)
   const message = `the process that performed it ${how}, ${losses} times in a row without a newer checkpoint`
-  if (outOfMemory.test(ending.lastWords.join('\n')))
-    return { code: 'out-of-memory', message: `${message}: ${words}`, cure: memoryCure }
   const cure =
     ending.signal === 'SIGKILL'
       ? `if nobody killed it, the system did for want of memory: ${memoryCure}`

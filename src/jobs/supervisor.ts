@@ -1,8 +1,9 @@
+import type { EngineChoice } from '../engine/choice.ts'
 import type { Logger, StopReason } from '../experiments/context.ts'
 import type { Failure } from '../experiments/run.ts'
 import type { Fence, Ledger, Outcome, Run } from '../store/ledger.ts'
 import { type Child, type Ending, startChild } from './child-process.ts'
-import { crashFailure, mostLosses, retryDelay, vanishedFailure } from './failures.ts'
+import { crashFailure, memoryFailure, mostLosses, retryDelay, vanishedFailure } from './failures.ts'
 import type { ChildConfig } from './messages.ts'
 import { patiently } from './patience.ts'
 import type { Queue } from './queue.ts'
@@ -12,6 +13,8 @@ export interface SupervisorOptions {
   ledger: Ledger
   queue: Queue
   config: ChildConfig
+  /** What the worker found to work; without it each child chooses for itself. */
+  choice?: EngineChoice
   environment: NodeJS.ProcessEnv
   log: Logger
   /** How long a child that was asked to stop may take to its next step boundary and checkpoint. */
@@ -41,9 +44,10 @@ const stopped: Record<StopReason, Outcome | undefined> = {
   superseded: undefined,
 }
 
-function childConfig(config: ChildConfig): ChildConfig {
-  const { home, databaseUrl, s3, secret, publicUrl, datasetFolders, engine } = config
-  return { home, databaseUrl, s3, secret, publicUrl, datasetFolders, engine }
+function childConfig({ config, choice }: SupervisorOptions): ChildConfig {
+  const { home, databaseUrl, s3, secret, publicUrl, datasetFolders, engine, engineThreads } = config
+  const chosen = { engine: choice?.engine.name ?? engine, engineThreads, passedOver: choice?.rejected }
+  return { home, databaseUrl, s3, secret, publicUrl, datasetFolders, ...chosen }
 }
 
 function failed(failure: Failure): Verdict {
@@ -121,12 +125,12 @@ export class Supervisor {
   }
 
   private async attempt({ id: runId, definition }: Run, place: Live): Promise<Verdict> {
-    const { ledger, config, environment, log } = this.options
+    const { ledger, environment, log } = this.options
     if (place.reason) return { outcome: stopped[place.reason] }
     const losses = await this.patiently(() => ledger.losses(runId))
     if (losses >= mostLosses) return failed(vanishedFailure(losses))
     const { attempt } = place
-    const task = { type: 'perform', runId, attempt, definition, config: childConfig(config) } as const
+    const task = { type: 'perform', runId, attempt, definition, config: childConfig(this.options) } as const
     const child = startChild(task, environment, named(log, `run ${runId} attempt ${attempt}`))
     log.info(`run ${runId}: attempt ${attempt} started in process ${child.pid}`)
     place.child = child
@@ -143,6 +147,8 @@ export class Supervisor {
     if (said?.type === 'stopped') return { outcome: stopped[said.reason] }
     if (said?.type === 'failed' && !said.again) return failed(said.failure)
     if (reason) return { outcome: stopped[reason] }
+    const memory = said ? undefined : memoryFailure(ending)
+    if (memory) return failed(memory)
     return this.retry(runId, ending)
   }
 

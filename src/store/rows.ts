@@ -1,4 +1,4 @@
-import type { Attempt, Failure, Progress, RunState } from '../experiments/run.ts'
+import type { Attempt, Failure, Progress, RejectedEngine, RunState } from '../experiments/run.ts'
 
 /** What was asked, as it is kept. */
 export interface Experiment {
@@ -140,7 +140,12 @@ export interface Worker {
   host: string
   pid: number
   version: string
+  /** What its runs compute on; null in the rows of workers that did not say. */
   engine: string
+  engineVersion: string | null
+  threads: number | null
+  device: string | null
+  rejectedEngines: RejectedEngine[]
   cores: number
   memoryBytes: number
   concurrency: number

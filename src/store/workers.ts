@@ -1,11 +1,13 @@
+import type { RejectedEngine } from '../experiments/run.ts'
 import type { Database } from './database.ts'
 import { type Run, runColumns, type Worker } from './rows.ts'
 
+type Machine = Pick<Worker, 'id' | 'host' | 'pid' | 'version' | 'engine' | 'cores' | 'memoryBytes' | 'concurrency'>
+type Computing = Pick<Worker, 'engineVersion' | 'threads' | 'device'> & { rejectedEngines: readonly RejectedEngine[] }
+
 /** Who performs runs, and which runs nobody performs any more. */
 export interface WorkerBook {
-  workerStarted(
-    worker: Pick<Worker, 'id' | 'host' | 'pid' | 'version' | 'engine' | 'cores' | 'memoryBytes' | 'concurrency'>,
-  ): Promise<void>
+  workerStarted(worker: Machine & Partial<Computing>): Promise<void>
   /** Says that the worker lives and performs these runs; false where its row is gone: it starts anew. */
   heartbeat(id: string, runIds: readonly string[]): Promise<boolean>
   workerStopped(id: string): Promise<void>
@@ -41,7 +43,8 @@ export function keepWorkers({ prisma, pool }: Database): WorkerBook {
   return {
     async workerStarted(worker) {
       const now = { heartbeatAt: new Date(), stoppedAt: null }
-      const row = { ...worker, memoryBytes: BigInt(Math.round(worker.memoryBytes)) }
+      const rejectedEngines = (worker.rejectedEngines ?? []).map((rejected) => ({ ...rejected }))
+      const row = { ...worker, rejectedEngines, memoryBytes: BigInt(Math.round(worker.memoryBytes)) }
       const { id } = worker
       await prisma.worker.upsert({ where: { id }, create: row, update: { ...row, ...now } })
     },
@@ -61,7 +64,11 @@ export function keepWorkers({ prisma, pool }: Database): WorkerBook {
         where: { OR: [{ stoppedAt: null, heartbeatAt: { gt: since } }, { stoppedAt: { gt: since } }] },
         orderBy: [{ startedAt: 'desc' }, { id: 'desc' }],
       })
-      return rows.map((row) => ({ ...row, memoryBytes: Number(row.memoryBytes) }))
+      return rows.map((row) => ({
+        ...row,
+        rejectedEngines: row.rejectedEngines as unknown as RejectedEngine[],
+        memoryBytes: Number(row.memoryBytes),
+      }))
     },
     async abandoned(staleSeconds) {
       return (await pool.query<Run>(abandonedRuns, [staleSeconds])).rows

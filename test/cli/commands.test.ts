@@ -33,7 +33,19 @@ describe('gestalt', () => {
   it('shows its commands, with examples and exit codes', async () => {
     const { code, out } = await gestalt(['--help'])
     expect(code).toBe(0)
-    for (const word of ['up', 'api', 'worker', 'migrate', 'demo', 'plan', 'submit', 'watch', 'runs', 'dataset'])
+    for (const word of [
+      'up',
+      'api',
+      'worker',
+      'migrate',
+      'demo',
+      'plan',
+      'submit',
+      'watch',
+      'runs',
+      'dataset',
+      'doctor',
+    ])
       expect(out).toMatch(new RegExp(`^ {2}${word}\\b`, 'm'))
     expect(out).toMatch(/Examples:[\s\S]*Exit codes: 0 done, 1 failed, 2 usage/)
   })

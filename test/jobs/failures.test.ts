@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { Damaged, Diverged, InvalidDefinition, Unavailable } from '../../src/errors.ts'
-import { crashFailure, failureOf, retryDelay, vanishedFailure } from '../../src/jobs/failures.ts'
+import { crashFailure, failureOf, memoryFailure, retryDelay, vanishedFailure } from '../../src/jobs/failures.ts'
 
 describe('the translation of errors into failures', () => {
   it('keeps code, message and cure of our own errors', () => {
@@ -43,10 +43,26 @@ describe('the failure of a run whose processes were lost', () => {
     expect(crashFailure({ ...ending, signal: null, code: 13, lastWords: [] }, 5).message).toContain('exit code 13')
   })
 
-  it('recognises a heap that is full, and suspects the system of a bare SIGKILL', () => {
-    const heap = { ...ending, signal: 'SIGABRT' as const, lastWords: ['FATAL ERROR: JavaScript heap out of memory'] }
-    expect(crashFailure(heap, 5).code).toBe('out-of-memory')
-    expect(crashFailure({ ...ending, signal: 'SIGKILL' }, 5).cure).toContain('memory')
+  it('recognises memory that ran out, in JavaScript and below it', () => {
+    const heap = ['FATAL ERROR: Reached heap limit Allocation failed - JavaScript heap out of memory', 'Aborted']
+    const native = ["terminate called after throwing an instance of 'std::bad_alloc'", '  what():  std::bad_alloc']
+    for (const lastWords of [heap, native])
+      for (const end of [
+        { code: null, signal: 'SIGABRT' as const },
+        { code: 134, signal: null },
+      ])
+        expect(memoryFailure({ said: undefined, ...end, lastWords })).toMatchObject({
+          code: 'out-of-memory',
+          message: expect.stringMatching(/(SIGABRT|exit code 134)\): .*(heap|bad_alloc)/),
+          cure: expect.stringContaining('batchSize'),
+        })
+    expect(memoryFailure(ending)).toBeUndefined()
+  })
+
+  it('suspects the system of a bare SIGKILL, and tries such a run again', () => {
+    const killed = { ...ending, signal: 'SIGKILL' as const, lastWords: ['out of memory, said a neighbour'] }
+    expect(memoryFailure(killed)).toBeUndefined()
+    expect(crashFailure(killed, 5).cure).toContain('memory')
   })
 
   it('speaks of the worker where that vanished', () => {

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { childEnvironment, readConfig } from '../../src/config.ts'
+import type { EngineChoice } from '../../src/engine/choice.ts'
 import { parseDefinition } from '../../src/experiments/definition.ts'
 import { mostLosses } from '../../src/jobs/failures.ts'
 import { openQueue, type Queue } from '../../src/jobs/queue.ts'
@@ -42,10 +43,14 @@ describe('the supervisor', () => {
     rmSync(home, { recursive: true, force: true })
   })
 
-  function start(environment: Record<string, string> = {}, settings: Record<string, string> = {}): Supervisor {
+  function start(
+    environment: Record<string, string> = {},
+    settings: Record<string, string> = {},
+    choice?: EngineChoice,
+  ): Supervisor {
     const config = readConfig({ DATABASE_URL: place.url, GESTALT_HOME: home, ...settings })
-    const all = { ...childEnvironment(), ...environment }
-    return new Supervisor({ workerId, ledger, queue, config, environment: all, log: silent })
+    const all = { ...childEnvironment(1), ...environment }
+    return new Supervisor({ workerId, ledger, queue, config, choice, environment: all, log: silent })
   }
 
   async function submit(parts: Record<string, unknown> = {}): Promise<string> {
@@ -70,6 +75,35 @@ describe('the supervisor', () => {
     expect(await read(runId)).toMatchObject({ state: 'succeeded', attempt: 1, failure: null })
     const attempts = (await ledger.attempts([runId])).get(runId)!
     expect(attempts).toMatchObject([{ number: 1, workerId, outcome: 'succeeded', engine: { threads: 1 } }])
+  })
+
+  it('lets a run compute on what the worker found, and its log say what and why nothing faster', async () => {
+    const rejected = [{ engine: 'onnx', reason: 'no such library', cure: 'install it' }]
+    const engine = { name: 'wasm', version: '4.22.0', threads: 1, device: 'test' } as const
+    const choice = { candidate: 'wasm', engine, selfTestMilliseconds: 1, rejected }
+    const runId = await submit({ training: { epochs: 1, batchSize: 32 } })
+    await start({}, {}, choice).handle({ runId })
+    expect((await ledger.attempts([runId])).get(runId)).toMatchObject([{ engine: { name: 'wasm', version: '4.22.0' } }])
+    const { rows } = await database.pool.query<{ text: string }>('SELECT text FROM run_log WHERE run_id = $1', [
+      runId,
+    ])
+    expect(rows.map(({ text }) => text)).toEqual(
+      expect.arrayContaining([
+        expect.stringMatching(/^computes on wasm 4\.22\.0, 1 thread, /),
+        expect.stringMatching(/^no faster engine works on this machine: WebAssembly/),
+        'the engine onnx does not serve: no such library: install it',
+      ]),
+    )
+  })
+
+  it('fails a run whose engine does not work, with reason and cure', async () => {
+    const runId = await submit()
+    await loseAllButOne(runId)
+    await start({}, { GESTALT_ENGINE: 'tensorflow' }).handle({ runId })
+    expect((await read(runId)).failure).toMatchObject({
+      ...{ code: 'unavailable', message: expect.stringContaining('not installed') },
+      cure: expect.stringContaining('GESTALT_ENGINE=auto'),
+    })
   })
 
   it('drops the job of a run that is finished, unknown or performed elsewhere', async () => {
@@ -140,14 +174,15 @@ describe('the supervisor', () => {
     expect((await read(runId)).failure).toMatchObject({ code: 'crashed', message: expect.stringContaining('vanished') })
   })
 
-  it('recognises a child that ran out of memory', async () => {
+  it('fails a run at once whose child ran out of memory', async () => {
     const runId = await submit()
-    const supervisor = start({ NODE_OPTIONS: '--max-old-space-size=8' })
-    await loseAllButOne(runId)
-    await supervisor.handle({ runId })
-    expect((await read(runId)).failure).toMatchObject({
-      code: 'out-of-memory',
-      cure: expect.stringContaining('GESTALT_CONCURRENCY'),
+    await start({ NODE_OPTIONS: '--max-old-space-size=8' }).handle({ runId })
+    expect(await read(runId)).toMatchObject({
+      ...{ state: 'failed', attempt: 1 },
+      failure: {
+        ...{ code: 'out-of-memory', message: expect.stringContaining('heap out of memory') },
+        cure: expect.stringMatching(/batchSize.*GESTALT_CONCURRENCY/),
+      },
     })
   })
 })

@@ -26,8 +26,18 @@ describe('a worker process', () => {
   const self = async () => (await cluster.ledger.workers()).find(({ id }) => id === worker.id)!
 
   it('registers itself, its machine and the engine its children will use', async () => {
-    expect(await self()).toMatchObject({ pid: worker.process.pid, concurrency: 2, stoppedAt: null })
-    await eventually(async () => expect((await self()).engine).toMatch(/^(wasm|cpu)$/), 20_000)
+    const { engine, engineVersion, device, rejectedEngines, ...rest } = await self()
+    expect(rest).toMatchObject({ pid: worker.process.pid, concurrency: 2, stoppedAt: null, threads: 1 })
+    expect(engine).toMatch(/^(onnx|wasm)$/)
+    expect(engineVersion).toMatch(/^\d+\.\d+\.\d+$/)
+    expect(device).not.toBe('')
+    expect(rejectedEngines).toContainEqual({
+      ...{ engine: 'tensorflow-gpu', reason: '@tensorflow/tfjs-node-gpu is not installed' },
+      cure: expect.stringContaining('libtensorflow'),
+    })
+    expect(worker.log.join('\n')).toMatch(
+      /the engine tensorflow-gpu does not serve: .*not installed[\s\S]*runs compute on/,
+    )
   })
 
   it('keeps to 10 connections, and each child to 2, with runs at work', async () => {
@@ -80,6 +90,11 @@ describe('a worker process', () => {
     await expect(cluster.startWorker({ DATABASE_URL: '' })).rejects.toThrow(/DATABASE_URL/)
     const away = { DATABASE_URL: 'postgresql://nobody:nothing@127.0.0.1:1/none' }
     await expect(cluster.startWorker(away)).rejects.toThrow(/PostgreSQL runs/)
+    const engine = { GESTALT_ENGINE: 'tensorflow' }
+    await expect(cluster.startWorker(engine)).rejects.toThrow(
+      /asks for 'tensorflow', which does not work.*not installed/,
+    )
+    await expect(cluster.startWorker({ GESTALT_ENGINE_THREADS: '1000' })).rejects.toThrow(/more than this machine's/)
   })
 })
 

@@ -169,14 +169,19 @@ describe('queries', () => {
       memoryBytes: 2 ** 34,
       concurrency: 1,
     }
-    await ledger.workerStarted(worker)
+    const rejectedEngines = [{ engine: 'onnx', reason: 'no such library', cure: 'install it' }]
+    const computing = { engineVersion: '4.22.0', threads: 1, device: 'A processor', rejectedEngines }
+    await ledger.workerStarted({ ...worker, ...computing })
     const { data } = await ask(`{
       methods { name title source parameters } nets { name } datasets { name } evaluations { name }
-      workers { id host engine memoryBytes heartbeatAt runIds } queue { waiting active delayed failed paused }
+      workers { id engine engineVersion threads device rejectedEngines { engine reason cure } memoryBytes runIds }
+      queue { waiting active delayed failed paused }
     }`)
     expect(data.methods).toContainEqual(expect.objectContaining({ name: 'npid', source: expect.any(String) }))
     for (const kind of ['nets', 'datasets', 'evaluations']) expect(data[kind].length).toBeGreaterThan(0)
-    expect(data.workers).toMatchObject([{ id: worker.id, memoryBytes: 2 ** 34, runIds: [] }])
+    expect(data.workers).toMatchObject([
+      { id: worker.id, engine: 'wasm', ...computing, memoryBytes: 2 ** 34, runIds: [] },
+    ])
     expect(data.queue).toMatchObject({ waiting: 0, paused: 0 })
   })
 

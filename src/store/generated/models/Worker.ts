@@ -28,6 +28,7 @@ export type AggregateWorker = {
 
 export type WorkerAvgAggregateOutputType = {
   pid: number | null
+  threads: number | null
   cores: number | null
   memoryBytes: number | null
   concurrency: number | null
@@ -35,6 +36,7 @@ export type WorkerAvgAggregateOutputType = {
 
 export type WorkerSumAggregateOutputType = {
   pid: number | null
+  threads: number | null
   cores: number | null
   memoryBytes: bigint | null
   concurrency: number | null
@@ -46,6 +48,9 @@ export type WorkerMinAggregateOutputType = {
   pid: number | null
   version: string | null
   engine: string | null
+  engineVersion: string | null
+  threads: number | null
+  device: string | null
   cores: number | null
   memoryBytes: bigint | null
   concurrency: number | null
@@ -60,6 +65,9 @@ export type WorkerMaxAggregateOutputType = {
   pid: number | null
   version: string | null
   engine: string | null
+  engineVersion: string | null
+  threads: number | null
+  device: string | null
   cores: number | null
   memoryBytes: bigint | null
   concurrency: number | null
@@ -74,6 +82,10 @@ export type WorkerCountAggregateOutputType = {
   pid: number
   version: number
   engine: number
+  engineVersion: number
+  threads: number
+  device: number
+  rejectedEngines: number
   cores: number
   memoryBytes: number
   concurrency: number
@@ -87,6 +99,7 @@ export type WorkerCountAggregateOutputType = {
 
 export type WorkerAvgAggregateInputType = {
   pid?: true
+  threads?: true
   cores?: true
   memoryBytes?: true
   concurrency?: true
@@ -94,6 +107,7 @@ export type WorkerAvgAggregateInputType = {
 
 export type WorkerSumAggregateInputType = {
   pid?: true
+  threads?: true
   cores?: true
   memoryBytes?: true
   concurrency?: true
@@ -105,6 +119,9 @@ export type WorkerMinAggregateInputType = {
   pid?: true
   version?: true
   engine?: true
+  engineVersion?: true
+  threads?: true
+  device?: true
   cores?: true
   memoryBytes?: true
   concurrency?: true
@@ -119,6 +136,9 @@ export type WorkerMaxAggregateInputType = {
   pid?: true
   version?: true
   engine?: true
+  engineVersion?: true
+  threads?: true
+  device?: true
   cores?: true
   memoryBytes?: true
   concurrency?: true
@@ -133,6 +153,10 @@ export type WorkerCountAggregateInputType = {
   pid?: true
   version?: true
   engine?: true
+  engineVersion?: true
+  threads?: true
+  device?: true
+  rejectedEngines?: true
   cores?: true
   memoryBytes?: true
   concurrency?: true
@@ -235,6 +259,10 @@ export type WorkerGroupByOutputType = {
   pid: number
   version: string
   engine: string
+  engineVersion: string | null
+  threads: number | null
+  device: string | null
+  rejectedEngines: runtime.JsonValue
   cores: number
   memoryBytes: bigint
   concurrency: number
@@ -273,6 +301,10 @@ export type WorkerWhereInput = {
   pid?: Prisma.IntFilter<"Worker"> | number
   version?: Prisma.StringFilter<"Worker"> | string
   engine?: Prisma.StringFilter<"Worker"> | string
+  engineVersion?: Prisma.StringNullableFilter<"Worker"> | string | null
+  threads?: Prisma.IntNullableFilter<"Worker"> | number | null
+  device?: Prisma.StringNullableFilter<"Worker"> | string | null
+  rejectedEngines?: Prisma.JsonFilter<"Worker">
   cores?: Prisma.IntFilter<"Worker"> | number
   memoryBytes?: Prisma.BigIntFilter<"Worker"> | bigint | number
   concurrency?: Prisma.IntFilter<"Worker"> | number
@@ -288,6 +320,10 @@ export type WorkerOrderByWithRelationInput = {
   pid?: Prisma.SortOrder
   version?: Prisma.SortOrder
   engine?: Prisma.SortOrder
+  engineVersion?: Prisma.SortOrderInput | Prisma.SortOrder
+  threads?: Prisma.SortOrderInput | Prisma.SortOrder
+  device?: Prisma.SortOrderInput | Prisma.SortOrder
+  rejectedEngines?: Prisma.SortOrder
   cores?: Prisma.SortOrder
   memoryBytes?: Prisma.SortOrder
   concurrency?: Prisma.SortOrder
@@ -306,6 +342,10 @@ export type WorkerWhereUniqueInput = Prisma.AtLeast<{
   pid?: Prisma.IntFilter<"Worker"> | number
   version?: Prisma.StringFilter<"Worker"> | string
   engine?: Prisma.StringFilter<"Worker"> | string
+  engineVersion?: Prisma.StringNullableFilter<"Worker"> | string | null
+  threads?: Prisma.IntNullableFilter<"Worker"> | number | null
+  device?: Prisma.StringNullableFilter<"Worker"> | string | null
+  rejectedEngines?: Prisma.JsonFilter<"Worker">
   cores?: Prisma.IntFilter<"Worker"> | number
   memoryBytes?: Prisma.BigIntFilter<"Worker"> | bigint | number
   concurrency?: Prisma.IntFilter<"Worker"> | number
@@ -321,6 +361,10 @@ export type WorkerOrderByWithAggregationInput = {
   pid?: Prisma.SortOrder
   version?: Prisma.SortOrder
   engine?: Prisma.SortOrder
+  engineVersion?: Prisma.SortOrderInput | Prisma.SortOrder
+  threads?: Prisma.SortOrderInput | Prisma.SortOrder
+  device?: Prisma.SortOrderInput | Prisma.SortOrder
+  rejectedEngines?: Prisma.SortOrder
   cores?: Prisma.SortOrder
   memoryBytes?: Prisma.SortOrder
   concurrency?: Prisma.SortOrder
@@ -344,6 +388,10 @@ export type WorkerScalarWhereWithAggregatesInput = {
   pid?: Prisma.IntWithAggregatesFilter<"Worker"> | number
   version?: Prisma.StringWithAggregatesFilter<"Worker"> | string
   engine?: Prisma.StringWithAggregatesFilter<"Worker"> | string
+  engineVersion?: Prisma.StringNullableWithAggregatesFilter<"Worker"> | string | null
+  threads?: Prisma.IntNullableWithAggregatesFilter<"Worker"> | number | null
+  device?: Prisma.StringNullableWithAggregatesFilter<"Worker"> | string | null
+  rejectedEngines?: Prisma.JsonWithAggregatesFilter<"Worker">
   cores?: Prisma.IntWithAggregatesFilter<"Worker"> | number
   memoryBytes?: Prisma.BigIntWithAggregatesFilter<"Worker"> | bigint | number
   concurrency?: Prisma.IntWithAggregatesFilter<"Worker"> | number
@@ -359,6 +407,10 @@ export type WorkerCreateInput = {
   pid: number
   version: string
   engine: string
+  engineVersion?: string | null
+  threads?: number | null
+  device?: string | null
+  rejectedEngines?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   cores: number
   memoryBytes: bigint | number
   concurrency: number
@@ -374,6 +426,10 @@ export type WorkerUncheckedCreateInput = {
   pid: number
   version: string
   engine: string
+  engineVersion?: string | null
+  threads?: number | null
+  device?: string | null
+  rejectedEngines?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   cores: number
   memoryBytes: bigint | number
   concurrency: number
@@ -389,6 +445,10 @@ export type WorkerUpdateInput = {
   pid?: Prisma.IntFieldUpdateOperationsInput | number
   version?: Prisma.StringFieldUpdateOperationsInput | string
   engine?: Prisma.StringFieldUpdateOperationsInput | string
+  engineVersion?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
+  threads?: Prisma.NullableIntFieldUpdateOperationsInput | number | null
+  device?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
+  rejectedEngines?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   cores?: Prisma.IntFieldUpdateOperationsInput | number
   memoryBytes?: Prisma.BigIntFieldUpdateOperationsInput | bigint | number
   concurrency?: Prisma.IntFieldUpdateOperationsInput | number
@@ -404,6 +464,10 @@ export type WorkerUncheckedUpdateInput = {
   pid?: Prisma.IntFieldUpdateOperationsInput | number
   version?: Prisma.StringFieldUpdateOperationsInput | string
   engine?: Prisma.StringFieldUpdateOperationsInput | string
+  engineVersion?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
+  threads?: Prisma.NullableIntFieldUpdateOperationsInput | number | null
+  device?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
+  rejectedEngines?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   cores?: Prisma.IntFieldUpdateOperationsInput | number
   memoryBytes?: Prisma.BigIntFieldUpdateOperationsInput | bigint | number
   concurrency?: Prisma.IntFieldUpdateOperationsInput | number
@@ -419,6 +483,10 @@ export type WorkerCreateManyInput = {
   pid: number
   version: string
   engine: string
+  engineVersion?: string | null
+  threads?: number | null
+  device?: string | null
+  rejectedEngines?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   cores: number
   memoryBytes: bigint | number
   concurrency: number
@@ -434,6 +502,10 @@ export type WorkerUpdateManyMutationInput = {
   pid?: Prisma.IntFieldUpdateOperationsInput | number
   version?: Prisma.StringFieldUpdateOperationsInput | string
   engine?: Prisma.StringFieldUpdateOperationsInput | string
+  engineVersion?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
+  threads?: Prisma.NullableIntFieldUpdateOperationsInput | number | null
+  device?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
+  rejectedEngines?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   cores?: Prisma.IntFieldUpdateOperationsInput | number
   memoryBytes?: Prisma.BigIntFieldUpdateOperationsInput | bigint | number
   concurrency?: Prisma.IntFieldUpdateOperationsInput | number
@@ -449,6 +521,10 @@ export type WorkerUncheckedUpdateManyInput = {
   pid?: Prisma.IntFieldUpdateOperationsInput | number
   version?: Prisma.StringFieldUpdateOperationsInput | string
   engine?: Prisma.StringFieldUpdateOperationsInput | string
+  engineVersion?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
+  threads?: Prisma.NullableIntFieldUpdateOperationsInput | number | null
+  device?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
+  rejectedEngines?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   cores?: Prisma.IntFieldUpdateOperationsInput | number
   memoryBytes?: Prisma.BigIntFieldUpdateOperationsInput | bigint | number
   concurrency?: Prisma.IntFieldUpdateOperationsInput | number
@@ -464,6 +540,10 @@ export type WorkerCountOrderByAggregateInput = {
   pid?: Prisma.SortOrder
   version?: Prisma.SortOrder
   engine?: Prisma.SortOrder
+  engineVersion?: Prisma.SortOrder
+  threads?: Prisma.SortOrder
+  device?: Prisma.SortOrder
+  rejectedEngines?: Prisma.SortOrder
   cores?: Prisma.SortOrder
   memoryBytes?: Prisma.SortOrder
   concurrency?: Prisma.SortOrder
@@ -475,6 +555,7 @@ export type WorkerCountOrderByAggregateInput = {
 
 export type WorkerAvgOrderByAggregateInput = {
   pid?: Prisma.SortOrder
+  threads?: Prisma.SortOrder
   cores?: Prisma.SortOrder
   memoryBytes?: Prisma.SortOrder
   concurrency?: Prisma.SortOrder
@@ -486,6 +567,9 @@ export type WorkerMaxOrderByAggregateInput = {
   pid?: Prisma.SortOrder
   version?: Prisma.SortOrder
   engine?: Prisma.SortOrder
+  engineVersion?: Prisma.SortOrder
+  threads?: Prisma.SortOrder
+  device?: Prisma.SortOrder
   cores?: Prisma.SortOrder
   memoryBytes?: Prisma.SortOrder
   concurrency?: Prisma.SortOrder
@@ -500,6 +584,9 @@ export type WorkerMinOrderByAggregateInput = {
   pid?: Prisma.SortOrder
   version?: Prisma.SortOrder
   engine?: Prisma.SortOrder
+  engineVersion?: Prisma.SortOrder
+  threads?: Prisma.SortOrder
+  device?: Prisma.SortOrder
   cores?: Prisma.SortOrder
   memoryBytes?: Prisma.SortOrder
   concurrency?: Prisma.SortOrder
@@ -510,6 +597,7 @@ export type WorkerMinOrderByAggregateInput = {
 
 export type WorkerSumOrderByAggregateInput = {
   pid?: Prisma.SortOrder
+  threads?: Prisma.SortOrder
   cores?: Prisma.SortOrder
   memoryBytes?: Prisma.SortOrder
   concurrency?: Prisma.SortOrder
@@ -532,6 +620,10 @@ export type WorkerSelect<ExtArgs extends runtime.Types.Extensions.InternalArgs =
   pid?: boolean
   version?: boolean
   engine?: boolean
+  engineVersion?: boolean
+  threads?: boolean
+  device?: boolean
+  rejectedEngines?: boolean
   cores?: boolean
   memoryBytes?: boolean
   concurrency?: boolean
@@ -547,6 +639,10 @@ export type WorkerSelectCreateManyAndReturn<ExtArgs extends runtime.Types.Extens
   pid?: boolean
   version?: boolean
   engine?: boolean
+  engineVersion?: boolean
+  threads?: boolean
+  device?: boolean
+  rejectedEngines?: boolean
   cores?: boolean
   memoryBytes?: boolean
   concurrency?: boolean
@@ -562,6 +658,10 @@ export type WorkerSelectUpdateManyAndReturn<ExtArgs extends runtime.Types.Extens
   pid?: boolean
   version?: boolean
   engine?: boolean
+  engineVersion?: boolean
+  threads?: boolean
+  device?: boolean
+  rejectedEngines?: boolean
   cores?: boolean
   memoryBytes?: boolean
   concurrency?: boolean
@@ -577,6 +677,10 @@ export type WorkerSelectScalar = {
   pid?: boolean
   version?: boolean
   engine?: boolean
+  engineVersion?: boolean
+  threads?: boolean
+  device?: boolean
+  rejectedEngines?: boolean
   cores?: boolean
   memoryBytes?: boolean
   concurrency?: boolean
@@ -586,7 +690,7 @@ export type WorkerSelectScalar = {
   stoppedAt?: boolean
 }
 
-export type WorkerOmit<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetOmit<"id" | "host" | "pid" | "version" | "engine" | "cores" | "memoryBytes" | "concurrency" | "runIds" | "startedAt" | "heartbeatAt" | "stoppedAt", ExtArgs["result"]["worker"]>
+export type WorkerOmit<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetOmit<"id" | "host" | "pid" | "version" | "engine" | "engineVersion" | "threads" | "device" | "rejectedEngines" | "cores" | "memoryBytes" | "concurrency" | "runIds" | "startedAt" | "heartbeatAt" | "stoppedAt", ExtArgs["result"]["worker"]>
 
 export type $WorkerPayload<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = {
   name: "Worker"
@@ -597,6 +701,10 @@ export type $WorkerPayload<ExtArgs extends runtime.Types.Extensions.InternalArgs
     pid: number
     version: string
     engine: string
+    engineVersion: string | null
+    threads: number | null
+    device: string | null
+    rejectedEngines: runtime.JsonValue
     cores: number
     memoryBytes: bigint
     concurrency: number
@@ -1032,6 +1140,10 @@ export interface WorkerFieldRefs {
   readonly pid: Prisma.FieldRef<"Worker", 'Int'>
   readonly version: Prisma.FieldRef<"Worker", 'String'>
   readonly engine: Prisma.FieldRef<"Worker", 'String'>
+  readonly engineVersion: Prisma.FieldRef<"Worker", 'String'>
+  readonly threads: Prisma.FieldRef<"Worker", 'Int'>
+  readonly device: Prisma.FieldRef<"Worker", 'String'>
+  readonly rejectedEngines: Prisma.FieldRef<"Worker", 'Json'>
   readonly cores: Prisma.FieldRef<"Worker", 'Int'>
   readonly memoryBytes: Prisma.FieldRef<"Worker", 'BigInt'>
   readonly concurrency: Prisma.FieldRef<"Worker", 'Int'>

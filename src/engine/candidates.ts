@@ -1,0 +1,51 @@
+import { Unavailable } from '../errors.ts'
+import { tf } from '../tf.ts'
+import type { EngineName } from './choice.ts'
+import { startNative } from './native.ts'
+import { processor, type Started } from './started.ts'
+import { startWasm } from './wasm.ts'
+
+/** A row of the table. */
+export interface Candidate {
+  /** Unique; what logs and `gestalt doctor` call it. */
+  name: string
+  /** What GESTALT_ENGINE calls it. */
+  engine: Exclude<EngineName, 'auto'>
+  /** Makes tfjs compute on it. Throws Unavailable, with the cure, where it cannot. */
+  start(threads: number): Promise<Started>
+}
+
+// The specifier is not a literal so that this compiles before the engine is there.
+const onnx: string = './onnx/index.ts'
+
+async function startOnnx(threads: number): Promise<Started> {
+  const entry = (await import(onnx)) as { startOnnx(options: { threads: number }): Promise<Started> }
+  const engine = await entry.startOnnx({ threads })
+  return { version: engine.version, threads: engine.threads, device: processor(), dispose: () => engine.dispose?.() }
+}
+
+async function startWebAssembly(): Promise<Started> {
+  const started = await startWasm().catch((cause: unknown) => {
+    throw new Unavailable(`WebAssembly does not start: ${(cause as Error).message}`, 'reinstall the packages: npm ci')
+  })
+  if (!started)
+    throw new Unavailable('its WebAssembly does not start on this machine', 'reinstall the packages: npm ci')
+  return { version: tfjsVersion, threads: 1, device: processor() }
+}
+
+async function startJavaScript(): Promise<Started> {
+  await tf.setBackend('cpu')
+  return { version: tfjsVersion, threads: 1, device: processor() }
+}
+
+const tfjsVersion = tf.version['tfjs-core'] ?? tf.version_core
+
+/** The fastest first. An engine more is a row more. */
+export const candidates: readonly Candidate[] = [
+  { name: 'tensorflow-gpu', engine: 'tensorflow', start: (threads) => startNative({ threads, device: 'GPU' }) },
+  // WebGPU comes here.
+  { name: 'onnx', engine: 'onnx', start: startOnnx },
+  { name: 'tensorflow', engine: 'tensorflow', start: (threads) => startNative({ threads, device: 'CPU' }) },
+  { name: 'wasm', engine: 'wasm', start: startWebAssembly },
+  { name: 'cpu', engine: 'cpu', start: startJavaScript },
+]

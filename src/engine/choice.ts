@@ -1,0 +1,39 @@
+import type { Config } from '../config.ts'
+import { Unavailable } from '../errors.ts'
+import type { EngineRecord, RejectedEngine } from '../experiments/run.ts'
+
+/** What a person may ask for: `auto` is the first of the table of candidates that works on this machine. */
+export type EngineName = Config['engine']
+
+/** An engine that computes and has passed the self-test. */
+export interface EngineChoice {
+  engine: EngineRecord & { name: Exclude<EngineName, 'auto'> }
+  /** Which row of the table of candidates it is. */
+  candidate: string
+  selfTestMilliseconds: number
+  /** Those before it in the table that do not serve here. */
+  rejected: readonly RejectedEngine[]
+}
+
+/** 'wasm 4.22.0, 1 thread, AMD EPYC'. */
+export function describeEngine({ name, version, threads, device }: EngineRecord): string {
+  return `${name} ${version}, ${threads} ${threads === 1 ? 'thread' : 'threads'}, ${device}`
+}
+
+export function describeRejection({ engine, reason, cure }: RejectedEngine): string {
+  return `the engine ${engine} does not serve: ${reason}: ${cure}`
+}
+
+/** The error of a search that found nothing, with every reason and cure. */
+export function noEngine(wanted: EngineName, rejected: readonly RejectedEngine[]): Unavailable {
+  const reasons = rejected.map(({ engine, reason }) => (rejected.length > 1 ? `${engine}: ${reason}` : reason))
+  const cures = [...new Set(rejected.map(({ cure }) => cure))]
+  return new Unavailable(
+    wanted === 'auto'
+      ? `no engine works on this machine: ${reasons.join('; ')}`
+      : `GESTALT_ENGINE asks for '${wanted}', which does not work here: ${reasons.join('; ')}`,
+    [...cures, ...(wanted === 'auto' ? [] : ["or set GESTALT_ENGINE=auto; 'gestalt doctor' lists what works"])].join(
+      '; ',
+    ),
+  )
+}

@@ -1,0 +1,15 @@
+import { cpus } from 'node:os'
+
+/** A backend of tfjs that has been set and waits for the self-test. */
+export interface Started {
+  version: string
+  threads: number
+  device: string
+  /** Gives back what it holds, where it does not serve. */
+  dispose?(): void
+}
+
+/** This machine's, as it names itself. */
+export function processor(): string {
+  return cpus()[0]?.model.trim() || process.arch
+}

@@ -1,0 +1,86 @@
+import { mkdtempSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, expect, it, vi } from 'vitest'
+import { doctor } from '../../src/cli/doctor.ts'
+import { readConfig } from '../../src/config.ts'
+import { testDatabase } from '../postgres.ts'
+
+// Several processes at work; on a busy machine each takes its time.
+vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 })
+
+const home = mkdtempSync(join(tmpdir(), 'gestalt-doctor-'))
+
+interface Report {
+  engines: { candidate: string; works: boolean; reason?: string; cure?: string }[]
+  services: { service: string; works: boolean | null; reason?: string; cure?: string }[]
+  chosen: string | null
+}
+
+/** The report as a program and as a person reads it. */
+async function examine(settings: Record<string, string>) {
+  let report: Report | undefined
+  let words = ''
+  const output = {
+    ...{ json: false, say() {} },
+    result<T>(value: T, write: (value: T) => string) {
+      report = value as unknown as Report
+      words = write(value)
+    },
+  }
+  const code = await doctor(readConfig({ GESTALT_HOME: home, ...settings }), output)
+  return { code, report: report!, words }
+}
+
+describe('gestalt doctor', () => {
+  it('shows each engine with its self-test or with reason and cure, the machine, and what a worker would use', async () => {
+    const { code, report, words } = await examine({})
+    expect(code).toBe(0)
+    expect(report).toMatchObject({ node: process.versions.node, cores: expect.any(Number), wanted: 'auto' })
+    expect(report.engines.map(({ candidate }) => candidate)).toEqual([
+      'tensorflow-gpu',
+      'onnx',
+      'tensorflow',
+      'wasm',
+      'cpu',
+    ])
+    expect(report.engines.slice(-2)).toMatchObject([
+      { works: true, name: 'wasm', version: '4.22.0', threads: 1, selfTestMilliseconds: expect.any(Number) },
+      { works: true, name: 'cpu' },
+    ])
+    expect(report.chosen).toBe(report.engines.find(({ works }) => works)!.candidate)
+    for (const { works, reason, cure } of report.engines) expect(!works).toBe(Boolean(reason && cure))
+    expect(words).toMatch(/^Gestalt .*, Node .*, \d+ cores, .* memory\nEngines, the fastest first:\n/)
+    expect(words).toMatch(/^ {2}wasm +works {2}wasm 4\.22\.0, 1 thread, .*, self-test \d+ ms$/m)
+    expect(words).toMatch(/^ {2}tensorflow-gpu +no +@tensorflow\/tfjs-node-gpu is not installed\n +.*libtensorflow/m)
+    expect(words).toMatch(new RegExp(`^A worker with GESTALT_ENGINE=auto computes on: ${report.chosen}$`, 'm'))
+  })
+
+  it('ends with 1 where the engine that is asked for does not work, and names services that do not answer', async () => {
+    const { code, report, words } = await examine({
+      ...{ GESTALT_ENGINE: 'tensorflow', DATABASE_URL: 'postgres://me:secret@127.0.0.1:1/none' },
+      ...{ REDIS_URL: 'redis://127.0.0.1:1', S3_ENDPOINT: 'http://127.0.0.1:1' },
+      ...{ S3_BUCKET: 'bucket', S3_ACCESS_KEY: 'a', S3_SECRET_KEY: 's' },
+    })
+    expect(code).toBe(1)
+    expect(report.chosen).toBeNull()
+    expect(words).toMatch(/GESTALT_ENGINE=tensorflow computes on: none.*set GESTALT_ENGINE=auto/)
+    expect(report.services.map(({ works, cure }) => [works, Boolean(cure)])).toEqual(Array(3).fill([false, true]))
+    expect(words).not.toContain('secret')
+  })
+
+  it('finds a database that answers, and one that is not migrated', async () => {
+    const [ready, empty] = [await testDatabase(), await testDatabase({ empty: true })]
+    const services = async (url: string) =>
+      (await examine({ DATABASE_URL: url, GESTALT_ENGINE: 'cpu' })).report.services
+    expect(await services(ready.url)).toContainEqual({ service: 'Postgres', works: true, place: 'DATABASE_URL' })
+    expect(await services(empty.url)).toContainEqual(
+      expect.objectContaining({
+        works: false,
+        reason: expect.stringContaining('0001_initial'),
+        cure: "run 'gestalt migrate'",
+      }),
+    )
+    await Promise.all([ready.drop(), empty.drop()])
+  })
+})
