@@ -15,13 +15,11 @@ export interface Candidate {
   start(threads: number): Promise<Started>
 }
 
-// The specifier is not a literal so that this compiles before the engine is there.
-const onnx: string = './onnx/index.ts'
-
-async function startOnnx(threads: number): Promise<Started> {
-  const entry = (await import(onnx)) as { startOnnx(options: { threads: number }): Promise<Started> }
-  const engine = await entry.startOnnx({ threads })
-  return { version: engine.version, threads: engine.threads, device: processor(), dispose: () => engine.dispose?.() }
+/** Loaded where it is tried: the others do without ONNX Runtime. */
+async function startOnnxRuntime(threads: number): Promise<Started> {
+  const { startOnnx } = await import('./onnx/index.ts')
+  const engine = await startOnnx({ threads })
+  return { version: engine.version, threads: engine.threads, device: processor(), dispose: () => engine.dispose() }
 }
 
 async function startWebAssembly(): Promise<Started> {
@@ -44,7 +42,7 @@ const tfjsVersion = tf.version['tfjs-core'] ?? tf.version_core
 export const candidates: readonly Candidate[] = [
   { name: 'tensorflow-gpu', engine: 'tensorflow', start: (threads) => startNative({ threads, device: 'GPU' }) },
   // WebGPU comes here.
-  { name: 'onnx', engine: 'onnx', start: startOnnx },
+  { name: 'onnx', engine: 'onnx', start: startOnnxRuntime },
   { name: 'tensorflow', engine: 'tensorflow', start: (threads) => startNative({ threads, device: 'CPU' }) },
   { name: 'wasm', engine: 'wasm', start: startWebAssembly },
   { name: 'cpu', engine: 'cpu', start: startJavaScript },

@@ -84,9 +84,7 @@ describe('the supervisor', () => {
     const runId = await submit({ training: { epochs: 1, batchSize: 32 } })
     await start({}, {}, choice).handle({ runId })
     expect((await ledger.attempts([runId])).get(runId)).toMatchObject([{ engine: { name: 'wasm', version: '4.22.0' } }])
-    const { rows } = await database.pool.query<{ text: string }>('SELECT text FROM run_log WHERE run_id = $1', [
-      runId,
-    ])
+    const { rows } = await database.pool.query<{ text: string }>('SELECT text FROM run_log WHERE run_id = $1', [runId])
     expect(rows.map(({ text }) => text)).toEqual(
       expect.arrayContaining([
         expect.stringMatching(/^computes on wasm 4\.22\.0, 1 thread, /),
