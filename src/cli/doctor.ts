@@ -1,6 +1,6 @@
 import { availableParallelism, totalmem } from 'node:os'
 import { type Config, childEnvironment, softwareVersion } from '../config.ts'
-import { describeEngine, type EngineChoice } from '../engine/choice.ts'
+import { describeMake, type EngineChoice } from '../engine/choice.ts'
 import { GestaltError, Unavailable } from '../errors.ts'
 import type { RejectedEngine } from '../experiments/run.ts'
 import { connectRedis, late } from '../jobs/backends.ts'
@@ -80,7 +80,7 @@ function examineServices({ databaseUrl, redisUrl, s3, ...config }: Config): Prom
 function engineLines(finding: EngineFinding): string[] {
   const name = finding.candidate.padEnd(15)
   if (!finding.works) return [`  ${name} no     ${finding.reason}`, `${' '.repeat(25)}${finding.cure}`]
-  return [`  ${name} works  ${describeEngine(finding)}, self-test ${finding.selfTestMilliseconds} ms`]
+  return [`  ${name} works  ${describeMake(finding)}, self-test ${finding.selfTestMilliseconds} ms`]
 }
 
 function serviceLines(finding: ServiceFinding): string[] {

@@ -15,9 +15,14 @@ export interface EngineChoice {
   rejected: readonly RejectedEngine[]
 }
 
+/** '4.22.0, 1 thread, AMD EPYC'. */
+export function describeMake({ version, threads, device }: Omit<EngineRecord, 'name'>): string {
+  return `${version}, ${threads} ${threads === 1 ? 'thread' : 'threads'}, ${device}`
+}
+
 /** 'wasm 4.22.0, 1 thread, AMD EPYC'. */
-export function describeEngine({ name, version, threads, device }: EngineRecord): string {
-  return `${name} ${version}, ${threads} ${threads === 1 ? 'thread' : 'threads'}, ${device}`
+export function describeEngine(engine: EngineRecord): string {
+  return `${engine.name} ${describeMake(engine)}`
 }
 
 export function describeRejection({ engine, reason, cure }: RejectedEngine): string {

@@ -3,7 +3,7 @@ import { createRequire } from 'node:module'
 import { createInterface } from 'node:readline'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import type { Logger } from '../experiments/context.ts'
-import type { FromChild, Progress, ToChild } from './messages.ts'
+import type { FromChild, Progress, ToChild, ToEngineChild } from './messages.ts'
 
 /** How a child ended. */
 export interface Ending {
@@ -26,7 +26,11 @@ const wordsKept = 20
 /** Lines of a stack trace, of JavaScript or of the engine below, and its frame: for the log, not for the failure. */
 const trace = /^\s*(at |\d+: (0x|node:|.+:\d+:\d+\)?$)|-{3,}|<---|node:internal|Node\.js v|\^+$|$)/
 const fromSource = import.meta.url.endsWith('.ts')
-const entry = fileURLToPath(new URL(fromSource ? './child.ts' : './child.js', import.meta.url))
+/** What a forked process runs. */
+const entries = {
+  performs: fromSource ? './child.ts' : './child.js',
+  'tries engines': fromSource ? './engine-child.ts' : './engine-child.js',
+}
 
 /** Sources need the loader, named by its full path so that any working directory does. */
 function loader(): string[] {
@@ -44,16 +48,37 @@ function follow(child: ChildProcess, log: Logger, lastWords: string[]): void {
   })
 }
 
+interface Surroundings {
+  /** All that it inherits. */
+  environment: NodeJS.ProcessEnv
+  /** Takes what it writes. */
+  log: Logger
+}
+
 /**
  * Starts the process that performs one run, outside the worker so that its long computations never hold up the
- * worker's locks and heartbeats. It gets `environment` and nothing of ours; what it writes goes to `log`.
+ * worker's locks and heartbeats.
  */
-export function startChild(
-  task: ToChild,
-  environment: NodeJS.ProcessEnv,
-  log: Logger,
+export function startChild(task: ToChild, surroundings: Surroundings): Child {
+  return start('performs', task, surroundings)
+}
+
+/** Starts the process that tries engines; `onProgress` hears what it tells before its outcome. */
+export function startEngineChild(
+  task: ToEngineChild,
+  surroundings: Surroundings,
+  onProgress: (progress: Progress) => void,
+): Child {
+  return start('tries engines', task, surroundings, onProgress)
+}
+
+function start(
+  what: keyof typeof entries,
+  task: ToChild | ToEngineChild,
+  { environment, log }: Surroundings,
   onProgress: (progress: Progress) => void = () => {},
 ): Child {
+  const entry = fileURLToPath(new URL(entries[what], import.meta.url))
   const child = fork(entry, { execArgv: loader(), env: environment, stdio: ['ignore', 'pipe', 'pipe', 'ipc'] })
   const lastWords: string[] = []
   let said: FromChild | undefined
@@ -70,7 +95,7 @@ export function startChild(
     // 'close' comes after 'exit', when everything it wrote has been read.
     child.once('close', (code, signal) => resolve({ said, code, signal, lastWords }))
   })
-  const tell = (message: ToChild) => {
+  const tell = (message: ToChild | ToEngineChild) => {
     if (child.connected) child.send(message, () => {}) // a child that has just ended needs no telling
   }
   tell(task)

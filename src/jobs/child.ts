@@ -11,12 +11,12 @@ import { datasetBytes } from '../store/dataset-bytes.ts'
 import { openObjects } from '../store/open-objects.ts'
 import { openPool } from '../store/pool.ts'
 import { openRunContext } from '../store/run-context.ts'
+import { answerWorker } from './child-life.ts'
 import { failureOf } from './failures.ts'
-import type { ChildConfig, FromChild, Progress, ToChild } from './messages.ts'
+import type { ChildConfig, FromChild, ToChild } from './messages.ts'
 import { startSampling } from './sampling.ts'
 
 type Task = Extract<ToChild, { type: 'perform' }>
-type Probe = Extract<ToChild, { type: 'probe' }>
 
 // Standard output and error end up in the worker's log, line by line.
 const log: Logger = {
@@ -73,45 +73,13 @@ async function tellOwner(context: { log: Logger; flush(): Promise<void> }, error
   await Promise.race([context.flush().catch(() => {}), sleep(5000)])
 }
 
-async function probe({ engine, threads, skip }: Probe): Promise<FromChild> {
-  const tell = (progress: Progress) => process.send?.(progress)
-  const choice = await chooseEngine(engine, {
-    threads,
-    skip,
-    onTry: (name) => tell({ type: 'trying', engine: name }),
-    onReject: (rejected) => tell({ type: 'rejected', rejected }),
-  })
-  return { type: 'engine', choice }
-}
-
 function databaseUrl(config: ChildConfig): string {
   if (config.databaseUrl) return config.databaseUrl
   throw new Error('the task names no database')
 }
 
-function outcomeOf(error: unknown): FromChild {
-  if (error instanceof Superseded) return { type: 'superseded' }
-  console.error(error instanceof Error ? error.stack : error)
-  return { type: 'failed', ...failureOf(error) }
-}
-
-/** Tells the outcome and ends; a worker that no longer listens has been replaced. */
-function end(outcome: FromChild): void {
-  if (!process.connected) process.exit(1)
-  process.send?.(outcome, () => process.exit(0))
-}
-
-// Ctrl-C in a terminal reaches every process of the group, but it is for the worker to decide when a run stops.
-process.on('SIGINT', () => {})
-process.on('SIGTERM', () => {})
-// A child without its worker has no lock on its run any more; the worker may also have died while we were loading.
-process.on('disconnect', () => process.exit(1))
-if (!process.connected) process.exit(1)
-process.on('uncaughtException', (error) => end(outcomeOf(error)))
-process.on('unhandledRejection', (error) => end(outcomeOf(error)))
-
-process.on('message', (message: ToChild) => {
-  if (message.type === 'stop') return stop.abort(message.reason)
-  const work: Promise<FromChild> = message.type === 'probe' ? probe(message) : performRun(message)
-  work.then(end, (error) => end(outcomeOf(error)))
+answerWorker((message: ToChild) => {
+  if (message.type !== 'stop') return performRun(message)
+  stop.abort(message.reason)
+  return undefined
 })

@@ -15,11 +15,16 @@ export type ChildConfig = Pick<
 /** What the worker tells the child: one task first, later perhaps to stop at the next step boundary. */
 export type ToChild =
   | { type: 'perform'; runId: string; attempt: number; definition: unknown; config: ChildConfig }
-  /** Finds an engine; `skip` names candidates that need no trial. */
-  | { type: 'probe'; engine: Config['engine']; threads: number; skip: readonly string[] }
   | { type: 'stop'; reason: StopReason }
 
-/** What a child that probes tells on its way: which engine it tries next, and which does not serve. */
+/** What the process that tries engines is asked; `skip` names candidates that need no trial. */
+export interface ToEngineChild {
+  engine: Config['engine']
+  threads: number
+  skip: readonly string[]
+}
+
+/** What it tells on its way: which engine it tries next, and which does not serve. */
 export type Progress = { type: 'trying'; engine: string } | { type: 'rejected'; rejected: RejectedEngine }
 
 /** The last thing the child tells before it ends; one that ends without a word is lost. */

@@ -2,7 +2,7 @@ import { type EngineChoice, type EngineName, noEngine } from '../engine/choice.t
 import { Unavailable } from '../errors.ts'
 import type { Logger } from '../experiments/context.ts'
 import type { RejectedEngine } from '../experiments/run.ts'
-import { type Ending, startChild } from './child-process.ts'
+import { type Ending, startEngineChild } from './child-process.ts'
 import type { Progress } from './messages.ts'
 
 export interface ProbeOptions {
@@ -39,8 +39,7 @@ async function probeOnce(options: ProbeOptions, search: Search, patience: number
     if (progress.type === 'trying') tried = progress.engine
     else reject(search, progress.rejected)
   }
-  const task = { type: 'probe', engine, threads, skip: [...search.skip] } as const
-  const child = startChild(task, environment, log, onProgress)
+  const child = startEngineChild({ engine, threads, skip: [...search.skip] }, { environment, log }, onProgress)
   const timer = setTimeout(() => {
     late = true
     child.kill()

@@ -131,7 +131,7 @@ export class Supervisor {
     if (losses >= mostLosses) return failed(vanishedFailure(losses))
     const { attempt } = place
     const task = { type: 'perform', runId, attempt, definition, config: childConfig(this.options) } as const
-    const child = startChild(task, environment, named(log, `run ${runId} attempt ${attempt}`))
+    const child = startChild(task, { environment, log: named(log, `run ${runId} attempt ${attempt}`) })
     log.info(`run ${runId}: attempt ${attempt} started in process ${child.pid}`)
     place.child = child
     if (place.reason) this.press(place, child, place.reason)
