@@ -17,7 +17,7 @@ export function retryDelay(losses: number, cause: 'crash' | 'unavailable'): numb
 
 const outOfMemory =
   /out of memory|memory size exceeded|allocation failed|failed to allocate|bad[_ ]alloc|cannot allocate memory/i
-const memoryCure =
+export const memoryCure =
   'lower training.batchSize, use a smaller net or dataset limit, run fewer runs at once (GESTALT_CONCURRENCY), or give ' +
   'the worker more memory'
 

@@ -3,7 +3,7 @@ import type { Logger, StopReason } from '../experiments/context.ts'
 import type { Failure } from '../experiments/run.ts'
 import type { Fence, Ledger, Outcome, Run } from '../store/ledger.ts'
 import { type Child, type Ending, startChild } from './child-process.ts'
-import { crashFailure, memoryFailure, mostLosses, retryDelay, vanishedFailure } from './failures.ts'
+import { crashFailure, memoryCure, memoryFailure, mostLosses, retryDelay, vanishedFailure } from './failures.ts'
 import type { ChildConfig } from './messages.ts'
 import { patiently } from './patience.ts'
 import type { Queue } from './queue.ts'
@@ -137,6 +137,8 @@ export class Supervisor {
     if (place.reason) this.press(place, child, place.reason)
     const ending = await child.ended
     if (!ending.said) log.warn(`run ${runId}: process ${child.pid} was lost (${ending.signal ?? ending.code})`)
+    if (!ending.said && ending.signal === 'SIGKILL' && !place.reason)
+      log.warn(`run ${runId}: if nobody killed it, the system did for want of memory: ${memoryCure}`)
     return this.judge(runId, place, ending)
   }
 

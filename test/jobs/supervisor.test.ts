@@ -48,7 +48,7 @@ describe('the supervisor', () => {
     settings: Record<string, string> = {},
     choice?: EngineChoice,
   ): Supervisor {
-    const config = readConfig({ DATABASE_URL: place.url, GESTALT_HOME: home, ...settings })
+    const config = readConfig({ DATABASE_URL: place.url, GESTALT_HOME: home, GESTALT_ENGINE_THREADS: '1', ...settings })
     const all = { ...childEnvironment(1), ...environment }
     return new Supervisor({ workerId, ledger, queue, config, choice, environment: all, log: silent })
   }

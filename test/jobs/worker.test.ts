@@ -16,7 +16,7 @@ describe('a worker process', () => {
   beforeAll(async () => {
     place = await testDatabase()
     cluster = await openCluster(place.url)
-    worker = await cluster.startWorker({ GESTALT_CONCURRENCY: '2' })
+    worker = await cluster.startWorker({ GESTALT_CONCURRENCY: '2', GESTALT_ENGINE_THREADS: '1' })
   })
   afterAll(async () => {
     await cluster.close()
