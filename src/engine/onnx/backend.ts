@@ -1,0 +1,363 @@
+import { TooLarge, Unavailable } from '../../errors.ts'
+import { tf } from '../../tf.ts'
+import { encodeModel } from './encode.ts'
+import { Graph } from './graph.ts'
+import type { Attributes, Lowering, Tracer } from './kernel.ts'
+import { type Plan, planFor } from './keys.ts'
+import { sizeOf } from './layout.ts'
+import { type Dtype, type Numbers, type Operation, Value } from './record.ts'
+import type { Feeds, Runtime } from './runtime.ts'
+import { type Compiled, Sessions } from './sessions.ts'
+
+/** What the backend has done since it began, or since this was last reset. */
+export interface OnnxStats {
+  /** Graphs run. */
+  runs: number
+  /** Graphs compiled, since their structure had not been seen before or not for long. */
+  compiles: number
+  /** Graphs that are kept compiled now. */
+  sessions: number
+  /** Calls of kernels that the engine does not have, by kernel; tfjs computes them on its cpu backend. */
+  fallbacks: Record<string, number>
+  runMilliseconds: number
+  compileMilliseconds: number
+  /** For recording and recognising graphs. */
+  traceMilliseconds: number
+}
+
+type Counts = Omit<OnnxStats, 'sessions'>
+
+const noCounts = (): Counts => ({
+  runs: 0,
+  compiles: 0,
+  fallbacks: {},
+  runMilliseconds: 0,
+  compileMilliseconds: 0,
+  traceMilliseconds: 0,
+})
+
+/** What one tensor's id stands for: a value, or what only the fallback understands. */
+interface Entry {
+  value?: Value
+  raw?: tf.BackendValues
+  references: number
+}
+
+export const sessionLimit = 32
+
+/** So many operations without anybody reading a number are computed at once, lest what is recorded grow forever. */
+const recordLimit = 20_000
+
+const largestTensor = 2 ** 31 - 1
+
+const arrays = { float32: Float32Array, int32: Int32Array, bool: Uint8Array } as const
+
+function isRecorded(dtype: tf.DataType): dtype is Dtype {
+  return dtype === 'float32' || dtype === 'int32' || dtype === 'bool'
+}
+
+/** The values as the runtime takes them. They are not copied where they are of the right type. */
+function numbersOf(values: tf.BackendValues | null, size: number, dtype: Dtype): Numbers {
+  const Numbers = arrays[dtype]
+  if (values === null || values === undefined) return new Numbers(size)
+  return values instanceof Numbers ? values : Numbers.from(values as ArrayLike<number>)
+}
+
+function refuseLarge(size: number, shape: readonly number[], dtype: Dtype, kernel: string): void {
+  if (size * (dtype === 'bool' ? 1 : 4) <= largestTensor) return
+  const gigabytes = ((size * 4) / 2 ** 30).toFixed(1)
+  throw new TooLarge(
+    `${kernel} would make a tensor [${shape.join(', ')}] of ${gigabytes} GB; the engine takes up to 2 GB`,
+    'take smaller batches or smaller images',
+  )
+}
+
+/**
+ * The tfjs backend that records kernels and lets ONNX Runtime compute them. Nothing is computed until a number is read;
+ * then all that is recorded and still referred to is computed in one graph, which is compiled only if no graph of its
+ * structure is known. Arrays handed to tensors are read only then: they must not be changed while a tensor needs them.
+ */
+export class OnnxBackend extends tf.KernelBackend implements Tracer {
+  readonly data: tf.DataStorage<Entry>
+  counts = noCounts()
+  private recorded: Operation[] = []
+  private readonly pending = new Map<Entry, Value>()
+  private readonly runtime: Runtime
+  private readonly lowerings: Record<string, Lowering>
+  private readonly sessions = new Sessions(sessionLimit)
+  private flight: Promise<void> = Promise.resolve()
+
+  private readonly onFallback: (kernel: string) => void
+  private readonly warned = new Set<string>()
+
+  constructor(runtime: Runtime, lowerings: Record<string, Lowering>, onFallback: (kernel: string) => void) {
+    super()
+    this.onFallback = onFallback
+    this.runtime = runtime
+    this.lowerings = lowerings
+    this.data = new tf.DataStorage(this, tf.engine())
+  }
+
+  stats(): OnnxStats {
+    return { ...this.counts, fallbacks: { ...this.counts.fallbacks }, sessions: this.sessions.count }
+  }
+
+  resetStats(): void {
+    this.counts = noCounts()
+  }
+
+  countFallback(kernel: string): void {
+    const { fallbacks } = this.counts
+    fallbacks[kernel] = (fallbacks[kernel] ?? 0) + 1
+    if (this.warned.has(kernel)) return
+    this.warned.add(kernel)
+    this.onFallback(kernel)
+  }
+
+  override floatPrecision(): 32 {
+    return 32
+  }
+
+  override epsilon(): number {
+    return 1e-7
+  }
+
+  override numDataIds(): number {
+    return this.data.numDataIds()
+  }
+
+  override memory() {
+    return { unreliable: true, reasons: ['what recorded operations refer to is freed when they have run'] }
+  }
+
+  override timerAvailable(): boolean {
+    return true
+  }
+
+  override async time(compute: () => void) {
+    const started = performance.now()
+    compute()
+    if (this.runtime.synchronous) this.flush()
+    else await this.flushLater()
+    return { kernelMs: performance.now() - started }
+  }
+
+  override refCount(dataId: object): number {
+    return this.data.has(dataId) ? this.data.get(dataId).references : 0
+  }
+
+  override incRef(dataId: object): void {
+    this.data.get(dataId).references++
+  }
+
+  decRef(dataId: object): void {
+    if (this.data.has(dataId)) this.data.get(dataId).references--
+  }
+
+  override disposeData(dataId: object, force = false): boolean {
+    if (!this.data.has(dataId)) return true
+    const entry = this.data.get(dataId)
+    entry.references--
+    if (!force && entry.references > 0) return false
+    this.pending.delete(entry)
+    this.data.delete(dataId)
+    return true
+  }
+
+  override write(values: tf.BackendValues, shape: number[], dtype: tf.DataType): object {
+    const dataId = {}
+    this.data.set(dataId, this.entry(values, shape, dtype, 1))
+    return dataId
+  }
+
+  override move(dataId: object, values: tf.BackendValues, shape: number[], dtype: tf.DataType, references: number) {
+    this.data.set(dataId, this.entry(values, shape, dtype, references))
+  }
+
+  private entry(values: tf.BackendValues, shape: readonly number[], dtype: tf.DataType, references: number): Entry {
+    if (!isRecorded(dtype)) return { raw: values, references }
+    const size = sizeOf(shape)
+    refuseLarge(size, shape, dtype, 'writing')
+    return { value: new Value(shape, dtype, numbersOf(values, size, dtype)), references }
+  }
+
+  override readSync(dataId: object): tf.BackendValues {
+    const { value, raw } = this.data.get(dataId)
+    if (!value) return raw!
+    if (!value.data) this.flush()
+    return value.data!
+  }
+
+  override async read(dataId: object): Promise<tf.BackendValues> {
+    if (this.runtime.synchronous) return this.readSync(dataId)
+    const { value, raw } = this.data.get(dataId)
+    if (!value) return raw!
+    if (!value.data) await this.flushLater()
+    return value.data!
+  }
+
+  operation(
+    kind: string,
+    inputs: readonly tf.TensorInfo[],
+    outputs: readonly { shape: readonly number[]; dtype: tf.DataType }[],
+    attributes?: Attributes,
+  ): tf.TensorInfo[] {
+    const count = inputs.length
+    const values = new Array<Value>(count)
+    const shapes = new Array<readonly number[]>(count)
+    for (let i = 0; i < count; i++) {
+      const { dataId, shape } = inputs[i]!
+      const value = this.data.get(dataId).value!
+      values[i] = value
+      shapes[i] = sameSides(shape, value.shape) ? value.shape : shape
+    }
+    const operation: Operation = { kind, attributes, inputs: values, shapes, outputs: [], needed: false }
+    const made = new Array<tf.TensorInfo>(outputs.length)
+    let size = 0
+    for (let i = 0; i < outputs.length; i++) {
+      const { shape, dtype } = outputs[i]! as { shape: number[]; dtype: Dtype }
+      size = sizeOf(shape)
+      refuseLarge(size, shape, dtype, kind)
+      const value = new Value(shape, dtype, undefined, operation, i)
+      operation.outputs.push(value)
+      const [dataId, entry] = [{}, { value, references: 1 }]
+      this.data.set(dataId, entry)
+      this.pending.set(entry, value)
+      made[i] = { dataId, shape, dtype }
+    }
+    // Nothing has to be computed for nothing.
+    if (size === 0) this.resolveEmpty(operation)
+    else this.recorded.push(operation)
+    if (this.recorded.length >= recordLimit && this.runtime.synchronous) this.flush()
+    return made
+  }
+
+  view(x: tf.TensorInfo, shape: readonly number[]): tf.TensorInfo {
+    this.incRef(x.dataId)
+    return { dataId: x.dataId, shape: shape as number[], dtype: x.dtype }
+  }
+
+  leaf(values: Numbers, shape: readonly number[], dtype: tf.DataType): tf.TensorInfo {
+    return { dataId: this.write(values, shape as number[], dtype), shape: shape as number[], dtype }
+  }
+
+  numbers(x: tf.TensorInfo): Numbers | undefined {
+    return this.data.get(x.dataId).value?.data
+  }
+
+  release(x: tf.TensorInfo): void {
+    this.disposeData(x.dataId)
+  }
+
+  /** Computes all that is recorded and still referred to. */
+  flush(): void {
+    if (!this.runtime.synchronous)
+      throw new Unavailable(
+        'this version of onnxruntime-node computes only in promises, and a number is wanted at once',
+        'read tensors with `await tensor.data()`, or choose another engine: GESTALT_ENGINE=wasm',
+      )
+    const { roots, plan } = this.take()
+    if (roots.length === 0) return
+    const compiled = this.sessions.find(plan.key) ?? this.keep(plan.key, this.compile(plan, roots) as Compiled)
+    const feeds = this.feed(compiled, plan)
+    const started = performance.now()
+    const results = compiled.session.run(feeds, compiled.outputs) as Feeds
+    this.counts.runMilliseconds += performance.now() - started
+    this.resolve(roots, compiled, results)
+  }
+
+  /** Computes what is recorded, within the call where that can be. */
+  endStep(): void {
+    if (this.runtime.synchronous) this.flush()
+  }
+
+  /** The same where the runtime gives promises, one graph after the other. */
+  private flushLater(): Promise<void> {
+    const before = this.flight
+    this.flight = (async () => {
+      await before.catch(() => {})
+      const { roots, plan } = this.take()
+      if (roots.length === 0) return
+      const compiled = this.sessions.find(plan.key) ?? this.keep(plan.key, await this.compile(plan, roots))
+      const started = performance.now()
+      const results = await compiled.session.run(this.feed(compiled, plan), compiled.outputs)
+      this.counts.runMilliseconds += performance.now() - started
+      this.resolve(roots, compiled, results)
+    })()
+    return this.flight
+  }
+
+  override dispose(): void {
+    this.sessions.close()
+  }
+
+  private take(): { roots: Value[]; plan: Plan } {
+    const started = performance.now()
+    const roots = [...this.pending.values()]
+    const { recorded } = this
+    this.recorded = []
+    this.pending.clear()
+    const plan = planFor(recorded, roots)
+    this.counts.traceMilliseconds += performance.now() - started
+    return { roots, plan }
+  }
+
+  private compile({ leaves, operations }: Plan, roots: readonly Value[]): Compiled | Promise<Compiled> {
+    const started = performance.now()
+    const graph = new Graph(leaves, { blockSize: this.runtime.blockSize })
+    graph.survey(operations, roots)
+    for (const operation of operations) {
+      graph.begin(operation)
+      this.lowerings[operation.kind]!(operation, graph)
+    }
+    const { model, names, used } = graph.finish(roots)
+    const opened = this.runtime.open(encodeModel(model))
+    const finish = (session: Compiled['session']): Compiled => {
+      this.counts.compiles++
+      this.counts.compileMilliseconds += performance.now() - started
+      const feeds = used.map((is, i) => (is ? `i${i}` : undefined))
+      return { session, feeds, names, outputs: [...new Set(names)] }
+    }
+    return opened instanceof Promise ? opened.then(finish) : finish(opened)
+  }
+
+  private keep(key: string, compiled: Compiled): Compiled {
+    this.sessions.keep(key, compiled)
+    return compiled
+  }
+
+  private feed({ feeds }: Compiled, { leaves }: Plan): Feeds {
+    const fed: Feeds = {}
+    for (let i = 0; i < leaves.length; i++) {
+      const name = feeds[i]
+      if (name === undefined) continue
+      const leaf = leaves[i]!
+      leaf.fed ??= this.runtime.tensor(leaf.dtype, leaf.data!, leaf.shape)
+      fed[name] = leaf.fed as Feeds[string]
+    }
+    return fed
+  }
+
+  private resolve(roots: readonly Value[], { names }: Compiled, results: Feeds): void {
+    this.counts.runs++
+    for (let i = 0; i < roots.length; i++) {
+      const root = roots[i]!
+      root.data = results[names[i]!]!.data as Numbers
+      root.operation = undefined
+    }
+  }
+
+  private resolveEmpty({ outputs }: Operation): void {
+    for (const value of outputs) {
+      value.data = new arrays[value.dtype](0)
+      value.operation = undefined
+    }
+  }
+}
+
+function sameSides(a: readonly number[], b: readonly number[]): boolean {
+  if (a === b) return true
+  if (a.length !== b.length) return false
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false
+  return true
+}

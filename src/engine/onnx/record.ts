@@ -1,0 +1,43 @@
+import type { Attributes } from './kernel.ts'
+
+/** The types of numbers that are recorded; what else tfjs has is computed by the fallback. */
+export type Dtype = 'float32' | 'int32' | 'bool'
+
+export type Numbers = Float32Array | Int32Array | Uint8Array
+
+/**
+ * A tensor's value. A leaf has its numbers; any other is result `output` of an operation that has not run yet, and
+ * becomes a leaf when it has. Values never change: leaves may share their numbers with whoever wrote them.
+ */
+export class Value {
+  readonly shape: readonly number[]
+  readonly dtype: Dtype
+  data: Numbers | undefined
+  operation: Operation | undefined
+  readonly output: number
+  /** The leaf as the runtime takes it, made when it is first fed. */
+  fed: unknown = undefined
+  /** Its place in the graph that is being put together: among the leaves, or of its operation among the operations. */
+  place = -1
+
+  constructor(shape: readonly number[], dtype: Dtype, data?: Numbers, operation?: Operation, output = 0) {
+    this.shape = shape
+    this.dtype = dtype
+    this.data = data
+    this.operation = operation
+    this.output = output
+  }
+}
+
+/** One recorded computation. */
+export interface Operation {
+  readonly kind: string
+  /** Part of the structural key: what differs from step to step has to be an input instead. */
+  readonly attributes: Attributes | undefined
+  readonly inputs: readonly Value[]
+  /** The shape under which each input is read: reshaping shares the value. */
+  readonly shapes: readonly (readonly number[])[]
+  readonly outputs: Value[]
+  /** Whether a result is asked for by the graph that is being put together. */
+  needed: boolean
+}
