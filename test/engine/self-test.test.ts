@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest'
+import { chooseEngine } from '../../src/engine/choose.ts'
 import { selfTest } from '../../src/engine/self-test.ts'
-import { startWasm } from '../../src/engine/wasm.ts'
 import { tf } from '../../src/tf.ts'
 
 interface Values {
@@ -32,12 +32,15 @@ afterEach(() => {
 })
 
 describe('the self-test', () => {
-  it.each(['cpu', 'wasm'])('passes on %s, says how long it took, and leaves nothing behind', async (name) => {
-    await (name === 'wasm' ? startWasm() : tf.setBackend('cpu'))
-    const before = tf.memory().numTensors
-    expect(await selfTest()).toBeGreaterThan(0)
-    expect(tf.memory().numTensors).toBe(before)
-  })
+  it.each(['cpu', 'wasm', 'onnx'] as const)(
+    'passes on %s, says how long it took, and leaves nothing behind',
+    async (name) => {
+      await chooseEngine(name)
+      const before = tf.memory().numTensors
+      expect(await selfTest()).toBeGreaterThan(0)
+      expect(tf.memory().numTensors).toBe(before)
+    },
+  )
 
   const scale = (values: Float32Array) => values.set(values.map((value) => value * 1.1))
   const turn = (values: Float32Array) => void values.reverse()
