@@ -5,7 +5,9 @@ import { binary } from './binary.ts'
 import { convolution } from './convolution.ts'
 import { creation } from './creation.ts'
 import { fusion } from './fused.ts'
+import { imaging } from './images.ts'
 import { normalisation } from './normalisation.ts'
+import { padding } from './padding.ts'
 import { pooling } from './pooling.ts'
 import { product } from './products.ts'
 import { reduction } from './reductions.ts'
@@ -20,7 +22,9 @@ const groups: readonly KernelGroup[] = [
   convolution,
   creation,
   fusion,
+  imaging,
   normalisation,
+  padding,
   pooling,
   product,
   reduction,
