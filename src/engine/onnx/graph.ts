@@ -26,6 +26,16 @@ const channelwiseKinds = new Set(['Add', 'Sub', 'Multiply', 'RealDiv'])
 const axesInPlanes = [[0], [2], [3], [1]]
 const axesInBlocks = [[0], [2], [3], [1, 4]]
 
+/** A step of what a relu was taken of is a step of its result: what lies before the relu need not be kept for it. */
+function stepsOfRelus(operations: readonly Operation[]): void {
+  const relus = new Map<Value, Value>()
+  for (const { kind, inputs, outputs } of operations) {
+    if (kind === 'Relu') relus.set(inputs[0]!, outputs[0]!)
+    const relu = kind === 'Step' ? relus.get(inputs[0]!) : undefined
+    if (relu) inputs[0] = relu
+  }
+}
+
 /**
  * An ONNX graph while it is written. Lowerings ask for the names of their operands and say what their results are
  * called; values of rank 4 keep whatever layout they were made in until somebody needs another.
@@ -45,6 +55,7 @@ export class Graph extends Emitter {
 
   /** Told before anything is lowered: what will be, in order, and what has to be there in the end. */
   survey(operations: readonly Operation[], roots: readonly Value[]): void {
+    stepsOfRelus(operations)
     const used = [...operations.flatMap(({ inputs }) => inputs), ...roots]
     for (const value of used) this.uses.set(value, (this.uses.get(value) ?? 0) + 1)
   }
@@ -114,12 +125,26 @@ export class Graph extends Emitter {
       this.result(operation, name)
       return
     }
+    if (layout === 'blocks' && (op === 'ReduceSum' || op === 'ReduceMean') && rest.endsWith('3')) {
+      this.result(operation, this.reduceImages(operation, op, !rest.startsWith('0')))
+      return
+    }
     const places = axes.flatMap((axis) => (layout === 'planes' ? axesInPlanes : axesInBlocks)[axis]!)
     const name = this.named(operation.inputs[0]!, layout)
     const seen = layout === 'planes' ? name : this.reshape(name, this.folded(shape))
     const made = this.emit(op, [seen, this.integers([...places].sort((a, b) => a - b))], { keepdims: 0 })
     const wanted = operation.outputs[0]!.shape
     this.result(operation, layout === 'planes' && !keepDims ? made : this.reshape(made, wanted))
+  }
+
+  /** The runtime's pooling of whole images in blocks reads them far faster than its reductions do. */
+  private reduceImages(operation: Operation, op: 'ReduceSum' | 'ReduceMean', overBatch: boolean): string {
+    const [n, height, width, channels] = operation.shapes[0] as unknown as Quad
+    const images = this.named(operation.inputs[0]!, 'blocks')
+    const means = this.reshape(this.emit('GlobalAveragePool', [images], {}, 'com.microsoft.nchwc'), [n, channels])
+    const all = overBatch ? this.emit(op, [means, this.integers([0])], { keepdims: 0 }) : means
+    const made = op === 'ReduceMean' ? all : this.emit('Mul', [all, this.scalar(height * width)])
+    return this.reshape(made, operation.outputs[0]!.shape)
   }
 
   /** Ends the graph: what it computes under which name, and which leaves it needs. */

@@ -34,7 +34,7 @@ export interface Operation {
   readonly kind: string
   /** Part of the structural key: what differs from step to step has to be an input instead. */
   readonly attributes: Attributes | undefined
-  readonly inputs: readonly Value[]
+  readonly inputs: Value[]
   /** The shape under which each input is read: reshaping shares the value. */
   readonly shapes: readonly (readonly number[])[]
   readonly outputs: Value[]

@@ -87,7 +87,7 @@ function sessionOptions(threads: number) {
     enableMemPattern: true,
     executionMode: 'sequential' as const,
     logSeverityLevel: 3 as const,
-    extra: { session: { intra_op: { allow_spinning: '0' } } },
+    extra: { session: { intra_op: { allow_spinning: '1' }, force_spinning_stop: '1' } },
   }
 }
 
