@@ -1,7 +1,13 @@
 import type { Dtype } from './record.ts'
 
 /** An attribute of a node: whole numbers, text, or what is marked. */
-export type Attribute = number | readonly number[] | string | { float: number } | { tensor: Omit<Constant, 'name'> }
+export type Attribute =
+  | number
+  | readonly number[]
+  | string
+  | { float: number }
+  | { floats: readonly number[] }
+  | { tensor: Omit<Constant, 'name'> }
 
 export type Domain = '' | 'com.microsoft' | 'com.microsoft.nchwc'
 

@@ -5,7 +5,7 @@ const operatorSet = 18
 const formatVersion = 8
 
 /** AttributeProto.AttributeType */
-const attributeTypes = { float: 1, integer: 2, text: 3, tensor: 4, integers: 7 } as const
+const attributeTypes = { float: 1, integer: 2, text: 3, tensor: 4, floats: 6, integers: 7 } as const
 
 const varint = 0
 const bytesOf = 2
@@ -108,6 +108,9 @@ function writeAttribute(message: Message, name: string, attribute: Attribute): v
   } else if (typeof attribute === 'string') {
     message.text(4, attribute)
     type('text')
+  } else if ('floats' in attribute) {
+    for (const value of attribute.floats) message.float(7, value)
+    type('floats')
   } else if ('float' in attribute) {
     message.float(2, attribute.float)
     type('float')

@@ -63,18 +63,29 @@ function oneCell(graph: Graph, channels: number, kernel: Pair, cell: Pair, layou
   return graph.constant('float32', [channels, 1, ...kernel], values)
 }
 
-/** What cell (i, j) of each window sees, as large as the pooled images: a convolution with a filter that is 1 there. */
-function seenByCell(
+/**
+ * 1 where cell (i, j) of a window is as large as its maximum, else 0. A convolution with a filter that is 1 at the cell
+ * takes it from the images; the runtime subtracts the maximum and cuts 1 + difference x (largest float) to [0, 1] in
+ * the same pass, which is exact for differences above 1e-38.
+ */
+function winsOfCell(
   graph: Graph,
   images: string,
+  largest: string,
   channels: number,
   pooling: Pooling,
   cell: Pair,
   layout: Layout,
-): string {
+) {
   const filter = oneCell(graph, channels, pooling.kernel, cell, layout)
   const attributes = { ...attributesOf(pooling), pads: [0, 0, 0, 0], dilations: [1, 1], group: channels }
-  return graph.emit('Conv', [images, filter], attributes, layout === 'blocks' ? 'com.microsoft.nchwc' : '')
+  if (layout === 'planes')
+    return graph.emit('Cast', [graph.emit('Equal', [graph.emit('Conv', [images, filter], attributes), largest])], {
+      to: 1,
+    })
+  const steep = { activation: 'HardSigmoid', activation_params: { floats: [3.4e38, 1] } }
+  const inputs = [images, filter, '', graph.emit('Neg', [largest])]
+  return graph.emit('Conv', inputs, { ...attributes, ...steep }, 'com.microsoft.nchwc')
 }
 
 /** Images [n, c, ...] with borders lower than any number that is looked at. */
@@ -108,8 +119,7 @@ const maxPoolGradient: Lowering = (operation, graph) => {
   for (let i = 0; i < height; i++)
     for (let j = 0; j < width; j++) {
       if (i === height - 1 && j === width - 1) break
-      const cell = seenByCell(graph, wide, shape[3], pooling, [i, j], layout)
-      const wins = graph.emit('Cast', [graph.emit('Equal', [cell, largest])], { to: 1 })
+      const wins = winsOfCell(graph, wide, largest, shape[3], pooling, [i, j], layout)
       taken.push(graph.emit('Mul', [left, wins]))
       left = graph.emit('Sub', [left, taken.at(-1)!])
     }
