@@ -43,6 +43,11 @@ interface Entry {
   references: number
 }
 
+interface Result {
+  shape: number[]
+  dtype: Dtype
+}
+
 export const sessionLimit = 32
 
 /** So many operations without anybody reading a number are computed at once, lest what is recorded grow forever. */
@@ -213,23 +218,24 @@ export class OnnxBackend extends tf.KernelBackend implements Tracer {
     }
     const operation: Operation = { kind, attributes, inputs: values, shapes, outputs: [], needed: false }
     const made = new Array<tf.TensorInfo>(outputs.length)
-    let size = 0
-    for (let i = 0; i < outputs.length; i++) {
-      const { shape, dtype } = outputs[i]! as { shape: number[]; dtype: Dtype }
-      size = sizeOf(shape)
-      refuseLarge(size, shape, dtype, kind)
-      const value = new Value(shape, dtype, undefined, operation, i)
-      operation.outputs.push(value)
-      const [dataId, entry] = [{}, { value, references: 1 }]
-      this.data.set(dataId, entry)
-      this.pending.set(entry, value)
-      made[i] = { dataId, shape, dtype }
-    }
+    for (let i = 0; i < outputs.length; i++) made[i] = this.result(operation, outputs[i] as Result, i)
     // Nothing has to be computed for nothing.
-    if (size === 0) this.resolveEmpty(operation)
-    else this.recorded.push(operation)
+    if (operation.outputs.length > 0) this.recorded.push(operation)
     if (this.recorded.length >= recordLimit && this.runtime.synchronous) this.flush()
     return made
+  }
+
+  private result(operation: Operation, { shape, dtype }: Result, i: number): tf.TensorInfo {
+    const size = sizeOf(shape)
+    if (size === 0) return this.leaf(new arrays[dtype](0), shape, dtype)
+    refuseLarge(size, shape, dtype, operation.kind)
+    const value = new Value(shape, dtype, undefined, operation, i)
+    operation.outputs.push(value)
+    const dataId = {}
+    const entry = { value, references: 1 }
+    this.data.set(dataId, entry)
+    this.pending.set(entry, value)
+    return { dataId, shape, dtype }
   }
 
   view(x: tf.TensorInfo, shape: readonly number[]): tf.TensorInfo {
@@ -344,13 +350,6 @@ export class OnnxBackend extends tf.KernelBackend implements Tracer {
       const root = roots[i]!
       root.data = results[names[i]!]!.data as Numbers
       root.operation = undefined
-    }
-  }
-
-  private resolveEmpty({ outputs }: Operation): void {
-    for (const value of outputs) {
-      value.data = new arrays[value.dtype](0)
-      value.operation = undefined
     }
   }
 }

@@ -60,23 +60,18 @@ const wholeDiv =
 
 const wholePow: Build = (graph, a, b) => inDouble(graph, [a, b], ([x, y]) => graph.emit('Pow', [x!, y!]))
 
-/** The angle of the point (x, y), by its quadrant. */
+/** The angle of the point (x, y): that of the first quadrant, mirrored by the signs, which zeros have too. */
 const atan2: Build = (graph, y, x) => {
   const zero = graph.scalar(0)
-  const pi = graph.scalar(Math.PI)
-  const below = graph.emit('Less', [graph.emit('Reciprocal', [y]), zero])
-  const negative = graph.emit('Or', [graph.emit('Less', [y, zero]), below])
-  const half = graph.emit('Where', [negative, graph.emit('Neg', [pi]), pi])
-  const slope = graph.emit('Div', [y, x])
-  // 0 / 0 and infinity / infinity are known by their signs.
-  const unit = (v: string) => graph.emit('Where', [graph.emit('IsInf', [v]), graph.emit('Sign', [v]), zero])
-  const diagonal = graph.emit('Div', [unit(y), unit(x)])
-  const bothInfinite = graph.emit('And', [graph.emit('IsInf', [y]), graph.emit('IsInf', [x])])
-  const origin = graph.emit('And', [graph.emit('Equal', [y, zero]), graph.emit('Equal', [x, zero])])
-  const known = graph.emit('Where', [origin, y, graph.emit('Where', [bothInfinite, diagonal, slope])])
-  const angle = graph.emit('Atan', [known])
-  const left = graph.emit('Less', [graph.emit('Where', [origin, graph.emit('Reciprocal', [x]), x]), zero])
-  return graph.emit('Where', [left, graph.emit('Add', [angle, half]), angle])
+  const both = (op: string, ...names: [string, string]) => graph.emit(op, names)
+  const isNegative = (v: string) => both('Or', both('Less', v, zero), both('Less', graph.emit('Reciprocal', [v]), zero))
+  const slope = graph.emit('Abs', [both('Div', y, x)])
+  const origin = both('And', both('Equal', y, zero), both('Equal', x, zero))
+  const diagonal = both('And', graph.emit('IsInf', [y]), graph.emit('IsInf', [x]))
+  const known = graph.emit('Where', [diagonal, graph.scalar(1), slope])
+  const base = graph.emit('Atan', [graph.emit('Where', [origin, zero, known])])
+  const angle = graph.emit('Where', [isNegative(x), both('Sub', graph.scalar(Math.PI), base), base])
+  return graph.emit('Where', [isNegative(y), graph.emit('Neg', [angle]), angle])
 }
 
 const comparable = (dtype: Dtype): Dtype => (dtype === 'bool' ? 'int32' : dtype)

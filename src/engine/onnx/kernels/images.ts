@@ -129,7 +129,8 @@ const lowerCropAndResize: Lowering = (operation, graph) => {
   const { method, extrapolationValue } = operation.attributes as { method: string; extrapolationValue: number }
   const [, height, width] = operation.outputs[0]!.shape as unknown as Quad
   const images = graph.arranged(operation, 0, 'planes')
-  const inputs = [images, graph.plain(operation, 1), graph.plain(operation, 2), graph.integers([height, width])]
+  const size = graph.constant('int32', [2], [height, width])
+  const inputs = [images, graph.plain(operation, 1), graph.plain(operation, 2), size]
   const attributes = { mode: method, extrapolation_value: { float: extrapolationValue } }
   graph.result(operation, graph.emit('CropAndResize', inputs, attributes, 'com.microsoft'), 0, 'planes')
 }

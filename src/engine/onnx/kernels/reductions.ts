@@ -2,7 +2,7 @@ import { tf } from '../../../tf.ts'
 import type { Graph } from '../graph.ts'
 import type { Attributes, KernelGroup, Lowering, Trace, Tracer } from '../kernel.ts'
 import { sizeOf } from '../layout.ts'
-import type { Dtype } from '../record.ts'
+import { type Dtype, type Operation, Value } from '../record.ts'
 import { castTo } from './casts.ts'
 
 type TensorInfo = tf.TensorInfo
@@ -72,7 +72,27 @@ function lowerReduction({ op }: Reduction): Lowering {
   return (operation, graph) => {
     const { axes, keepDims } = operation.attributes as { axes: number[]; keepDims: boolean }
     graph.reduce(operation, op, axes, keepDims)
+    const extreme = op === 'ReduceMax' || op === 'ReduceMin'
+    if (extreme && operation.inputs[0]!.dtype === 'float32') keepMissing(operation, graph, axes, keepDims)
   }
+}
+
+/** The runtime takes them as the reductions beside it; the graph treats all alike. */
+const sumOfSquares = 'ReduceSumSquare' as 'ReduceSum'
+
+/**
+ * The runtime's largest and smallest numbers may pass over what is no number: 0 is added, or what is no number where
+ * the sum of the squares is none.
+ */
+function keepMissing(operation: Operation, graph: Graph, axes: readonly number[], keepDims: boolean): void {
+  const [extreme] = operation.outputs as [Value]
+  const { shape } = extreme
+  const squares = new Value(shape, 'float32')
+  graph.reduce({ ...operation, outputs: [squares] }, sumOfSquares, axes, keepDims)
+  graph.elementwise({ ...operation, inputs: [extreme, squares], shapes: [shape, shape] }, ([found, sum]) => {
+    const zero = graph.emit('Mul', [graph.emit('Min', [sum!, graph.scalar(1)]), graph.scalar(0)])
+    return graph.emit('Add', [found!, zero])
+  })
 }
 
 function traceExtreme(kind: 'ArgMax' | 'ArgMin'): Trace {
@@ -94,20 +114,48 @@ function lowerExtreme(kind: 'ArgMax' | 'ArgMin'): Lowering {
   }
 }
 
-/** Of the running sum along one axis. */
-const cumsum: Trace = ({ x }, { axis, exclusive, reverse }, tracer) => {
-  const dtype = numeric(x!.dtype as Dtype)
-  const operand = converted(x!, dtype, tracer)
-  const attributes = { axis: tf.util.parseAxisParam(axis as number, x!.shape)[0], exclusive, reverse }
-  const made = tracer.operation('Cumsum', [operand], [{ shape: x!.shape, dtype }], attributes)
-  tracer.release(operand)
-  return made
+/** Running sums and products along one axis. */
+function traceRunning(kind: 'Cumsum' | 'Cumprod'): Trace {
+  return ({ x }, { axis, exclusive, reverse }, tracer) => {
+    const dtype = numeric(x!.dtype as Dtype)
+    const operand = converted(x!, dtype, tracer)
+    const along = tf.util.parseAxisParam(axis as number, x!.shape)[0]!
+    const attributes = { axis: along, exclusive: Boolean(exclusive), reverse: Boolean(reverse) }
+    const made = tracer.operation(kind, [operand], [{ shape: x!.shape, dtype }], attributes)
+    tracer.release(operand)
+    return made
+  }
+}
+
+interface Running {
+  axis: number
+  exclusive: boolean
+  reverse: boolean
 }
 
 const lowerCumsum: Lowering = (operation, graph) => {
-  const { axis, exclusive, reverse } = operation.attributes as { axis: number; exclusive: boolean; reverse: boolean }
+  const { axis, exclusive, reverse } = operation.attributes as unknown as Running
   const inputs = [graph.plain(operation, 0), graph.constant('int64', [], [axis])]
   graph.result(operation, graph.emit('CumSum', inputs, { exclusive: exclusive ? 1 : 0, reverse: reverse ? 1 : 0 }))
+}
+
+/** By doubling: what has the product of 1, 2, 4, ... numbers is multiplied by that of as many before them. */
+const lowerCumprod: Lowering = (operation, graph) => {
+  const { axis, exclusive, reverse } = operation.attributes as unknown as Running
+  const { shape, dtype } = operation.outputs[0]!
+  const side = shape[axis]!
+  const shifted = (name: string, by: number) => {
+    const [from, to] = reverse ? [by, side] : [0, side - by]
+    const kept = graph.emit('Slice', [name, graph.integers([from]), graph.integers([to]), graph.integers([axis])])
+    // Said for every axis: the runtime moves transpositions past what is padded on some only, and gets it wrong.
+    const before = shape.map((_, i) => (i === axis && !reverse ? by : 0))
+    const after = shape.map((_, i) => (i === axis && reverse ? by : 0))
+    return graph.emit('Pad', [kept, graph.integers([...before, ...after]), graph.scalar(1, dtype)])
+  }
+  let name = graph.plain(operation, 0)
+  if (exclusive) name = shifted(name, 1)
+  for (let by = 1; by < side; by *= 2) name = graph.emit('Mul', [name, shifted(name, by)])
+  graph.result(operation, name)
 }
 
 export const reduction: KernelGroup = {
@@ -115,12 +163,14 @@ export const reduction: KernelGroup = {
     ...Object.fromEntries(Object.entries(reductions).map(([kind, form]) => [kind, traceReduction(kind, form)])),
     ArgMax: traceExtreme('ArgMax'),
     ArgMin: traceExtreme('ArgMin'),
-    Cumsum: cumsum,
+    Cumprod: traceRunning('Cumprod'),
+    Cumsum: traceRunning('Cumsum'),
   },
   lowerings: {
     ...Object.fromEntries(Object.entries(reductions).map(([kind, form]) => [kind, lowerReduction(form)])),
     ArgMax: lowerExtreme('ArgMax'),
     ArgMin: lowerExtreme('ArgMin'),
+    Cumprod: lowerCumprod,
     Cumsum: lowerCumsum,
   },
 }

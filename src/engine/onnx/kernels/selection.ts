@@ -5,6 +5,7 @@ import type { KernelGroup, Lowering, Trace } from '../kernel.ts'
 import { sizeOf } from '../layout.ts'
 import type { Dtype } from '../record.ts'
 import { castTo } from './casts.ts'
+import { compose } from './composition.ts'
 
 const toInt64 = (graph: Graph, name: string) => graph.emit('Cast', [name], { to: elementTypes.int64 })
 
@@ -146,6 +147,20 @@ const lowerScatterUpdate: Lowering = (operation, graph) => {
   graph.result(operation, graph.emit('ScatterND', [base, toInt64(graph, indices), updates]))
 }
 
+/** The same in a tensor of one number; the number is an input. */
+const sparseToDense: Trace = ({ sparseIndices, sparseValues, defaultValue }, attributes, tracer) => {
+  const shape = attributes.outputShape as number[]
+  const [indices, values] = [sparseIndices!, sparseValues!]
+  const info = tf.backend_util.calculateShapes(values as tf.Tensor, indices as tf.Tensor, shape)
+  const seen = { ...indices, shape: [info.numUpdates, info.sliceRank] }
+  const rows = { ...values, shape: [info.numUpdates, ...shape.slice(info.sliceRank)] }
+  return compose(tracer, (call) => {
+    const filled: Trace = (_, __, inner) => inner.operation('Fill', [defaultValue!], [{ shape, dtype: values.dtype }])
+    const tensor = call(filled, {})
+    return call(scatterUpdate, { tensor, indices: seen, updates: rows })
+  })
+}
+
 const oneHot: Trace = ({ indices }, { dtype, depth, onValue, offValue }, tracer) => {
   const shape = [...indices!.shape, depth as number]
   const seen = { ...indices!, shape: [...indices!.shape, 1] }
@@ -194,6 +209,7 @@ export const selection: KernelGroup = {
     GatherV2: gather,
     OneHot: oneHot,
     ScatterNd: scatterNd,
+    SparseToDense: sparseToDense,
     TensorScatterUpdate: scatterUpdate,
     TopK: topK,
     UnsortedSegmentSum: unsortedSegmentSum,
