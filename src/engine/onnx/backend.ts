@@ -190,7 +190,7 @@ export class OnnxBackend extends tf.KernelBackend implements Tracer {
     const { value, raw } = this.data.get(dataId)
     if (!value) return raw!
     if (!value.data) this.flush()
-    return value.data!
+    return known(value)
   }
 
   override async read(dataId: object): Promise<tf.BackendValues> {
@@ -198,7 +198,7 @@ export class OnnxBackend extends tf.KernelBackend implements Tracer {
     const { value, raw } = this.data.get(dataId)
     if (!value) return raw!
     if (!value.data) await this.flushLater()
-    return value.data!
+    return known(value)
   }
 
   operation(
@@ -264,12 +264,16 @@ export class OnnxBackend extends tf.KernelBackend implements Tracer {
       )
     const { roots, plan } = this.take()
     if (roots.length === 0) return
-    const compiled = this.sessions.find(plan.key) ?? this.keep(plan.key, this.compile(plan, roots) as Compiled)
-    const feeds = this.feed(compiled, plan)
-    const started = performance.now()
-    const results = compiled.session.run(feeds, compiled.outputs) as Feeds
-    this.counts.runMilliseconds += performance.now() - started
-    this.resolve(roots, compiled, results)
+    try {
+      const compiled = this.sessions.find(plan.key) ?? this.keep(plan.key, this.compile(plan, roots) as Compiled)
+      const feeds = this.feed(compiled, plan)
+      const started = performance.now()
+      const results = compiled.session.run(feeds, compiled.outputs) as Feeds
+      this.counts.runMilliseconds += performance.now() - started
+      this.resolve(roots, compiled, results)
+    } catch (error) {
+      fail(roots, error)
+    }
   }
 
   /** Computes what is recorded, within the call where that can be. */
@@ -284,11 +288,16 @@ export class OnnxBackend extends tf.KernelBackend implements Tracer {
       await before.catch(() => {})
       const { roots, plan } = this.take()
       if (roots.length === 0) return
-      const compiled = this.sessions.find(plan.key) ?? this.keep(plan.key, await this.compile(plan, roots))
-      const started = performance.now()
-      const results = await compiled.session.run(this.feed(compiled, plan), compiled.outputs)
-      this.counts.runMilliseconds += performance.now() - started
-      this.resolve(roots, compiled, results)
+      try {
+        const compiled = this.sessions.find(plan.key) ?? this.keep(plan.key, await this.compile(plan, roots))
+        const feeds = this.feed(compiled, plan)
+        const started = performance.now()
+        const results = await compiled.session.run(feeds, compiled.outputs)
+        this.counts.runMilliseconds += performance.now() - started
+        this.resolve(roots, compiled, results)
+      } catch (error) {
+        fail(roots, error)
+      }
     })()
     return this.flight
   }
@@ -338,7 +347,7 @@ export class OnnxBackend extends tf.KernelBackend implements Tracer {
       const name = feeds[i]
       if (name === undefined) continue
       const leaf = leaves[i]!
-      leaf.fed ??= this.runtime.tensor(leaf.dtype, leaf.data!, leaf.shape)
+      leaf.fed ??= this.runtime.tensor(leaf.dtype, known(leaf), leaf.shape)
       fed[name] = leaf.fed as Feeds[string]
     }
     return fed
@@ -348,10 +357,25 @@ export class OnnxBackend extends tf.KernelBackend implements Tracer {
     this.counts.runs++
     for (let i = 0; i < roots.length; i++) {
       const root = roots[i]!
-      root.data = results[names[i]!]!.data as Numbers
+      root.fed = results[names[i]!]
+      root.data = (root.fed as Feeds[string]).data as Numbers
       root.operation = undefined
     }
   }
+}
+
+/** The numbers of a value that was computed. Throws what kept it from being computed. */
+function known({ data, failure }: Value): Numbers {
+  if (data) return data
+  throw failure
+}
+
+function fail(roots: readonly Value[], error: unknown): never {
+  for (const root of roots) {
+    root.failure = error
+    root.operation = undefined
+  }
+  throw error
 }
 
 function sameSides(a: readonly number[], b: readonly number[]): boolean {

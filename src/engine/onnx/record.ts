@@ -15,6 +15,8 @@ export class Value {
   data: Numbers | undefined
   operation: Operation | undefined
   readonly output: number
+  /** Why it could not be computed. */
+  failure: unknown = undefined
   /** The leaf as the runtime takes it, made when it is first fed. */
   fed: unknown = undefined
   /** Its place in the graph that is being put together: among the leaves, or of its operation among the operations. */
