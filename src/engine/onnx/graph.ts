@@ -12,10 +12,20 @@ export interface Affine {
 /** Makes a node again, with what it can do in the same pass. */
 export type Remake = (extras: { bias?: string; relu?: boolean }) => string
 
+/**
+ * A value in blocks [n, c, 2 h, 2 w] that lies in four parts [n, c, h, w] of every second row and column: first the
+ * even rows' even and odd columns, then the odd rows'. Put together only where somebody needs it whole.
+ */
+export interface Parts {
+  names: readonly string[]
+  whole(): string
+}
+
 /** What is known of one value: its names by layout, made where they are first asked for, and cheaper forms of it. */
 interface Known extends Partial<Record<Layout, string>> {
   affine?: Affine
   remake?: Remake
+  parts?: Parts
 }
 
 type Reduction = 'ReduceSum' | 'ReduceMean' | 'ReduceMax' | 'ReduceMin' | 'ReduceProd'
@@ -85,12 +95,25 @@ export class Graph extends Emitter {
     const value = operation.inputs[i]!
     const names = this.names.get(value)!
     if (!sameShape(value.shape, operation.shapes[i]!)) return 'plain'
-    return (names.blocks ?? names.affine) ? 'blocks' : names.planes !== undefined ? 'planes' : 'plain'
+    return (names.blocks ?? names.affine ?? names.parts) ? 'blocks' : names.planes !== undefined ? 'planes' : 'plain'
   }
 
   /** Says that result `output` is called `name`, in the order of tfjs or in another layout. */
   result(operation: Operation, name: string, output = 0, layout: Layout = 'plain'): void {
     this.names.set(operation.outputs[output]!, { [layout]: name })
+  }
+
+  /** Says that the result lies in parts. */
+  inParts(operation: Operation, parts: Parts): void {
+    this.names.set(operation.outputs[0]!, { parts })
+  }
+
+  /** The parts of operand i where it lies in such and nobody else needs it. */
+  partsOf(operation: Operation, i: number): readonly string[] | undefined {
+    const value = operation.inputs[i]!
+    const { parts, blocks } = this.names.get(value)!
+    const alone = this.uses.get(value) === 1 && blocks === undefined
+    return alone && sameShape(value.shape, operation.shapes[i]!) ? parts?.names : undefined
   }
 
   /** Says that the result, in blocks, can be made again with a bias [c] or a relu in the same pass. */
@@ -184,6 +207,7 @@ export class Graph extends Emitter {
     const found = names[layout]
     if (found !== undefined) return found
     if (names.affine && names.blocks === undefined) names.blocks = this.applyAffine(names.affine, value.shape, false)
+    if (names.parts && names.blocks === undefined) names.blocks = names.parts.whole()
     if (layout === 'blocks' && names.blocks !== undefined) return names.blocks
     const from = (['blocks', 'planes', 'plain'] as const).find((other) => names[other] !== undefined)!
     const made = this.rearrange(names[from]!, value.shape as unknown as Quad, from, layout, value.dtype)
@@ -213,7 +237,7 @@ export class Graph extends Emitter {
   /** Whether the value is as large as the result and lies in this layout and in no plain order. */
   private liesIn(value: Value, seen: readonly number[], shape: readonly number[], layout: Layout): boolean {
     const names = this.names.get(value)!
-    const lies = names[layout] !== undefined || (layout === 'blocks' && names.affine !== undefined)
+    const lies = names[layout] !== undefined || (layout === 'blocks' && (names.affine ?? names.parts) !== undefined)
     if (names.plain !== undefined || !lies) return false
     return shape.length === 4 && sameShape(seen, shape) && sameShape(value.shape, shape)
   }
@@ -271,7 +295,11 @@ export class Graph extends Emitter {
       this.names.set(outputs[0]!, { blocks: again({}), remake: again })
       return true
     }
-    const { base, scale, shift } = known.affine ?? { base: known.blocks!, scale: undefined, shift: undefined }
+    const { base, scale, shift } = known.affine ?? {
+      base: this.named(inputs[whole]!, 'blocks'),
+      scale: undefined,
+      shift: undefined,
+    }
     this.names.set(outputs[0]!, { affine: this.compose(kind, { base, scale, shift }, other, whole === 1) })
     return true
   }

@@ -76,6 +76,25 @@ function blockedInput(graph: Graph, from: number, to: number): Layout | undefine
   return from < b ? 'planes' : undefined
 }
 
+/**
+ * Images of few channels as they lie in tfjs are images of one channel whose rows are `channels` times as long: a
+ * convolution over those takes steps and cells that are as much longer, and nothing has to be moved.
+ */
+function asOneChannel(operation: Operation, graph: Graph): string {
+  const [n, height, width, channels] = operation.shapes[0] as unknown as Quad
+  return graph.reshape(graph.plain(operation, 0), [n, 1, height, width * channels])
+}
+
+function widened({ kernel, strides, dilations, pads }: Window, channels: number): Window {
+  const [top, left, bottom, right] = pads
+  return {
+    kernel: [kernel[0], kernel[1] * channels],
+    strides: [strides[0], strides[1] * channels],
+    dilations,
+    pads: [top, left * channels, bottom, right * channels],
+  }
+}
+
 /** A convolution of operand 0 with a filter of the shape [h, w, from, to] as operand 1. */
 function convolve(operation: Operation, graph: Graph, window: Window, turned: boolean): void {
   const shape = operation.shapes[1]!
@@ -83,10 +102,13 @@ function convolve(operation: Operation, graph: Graph, window: Window, turned: bo
   const filter = graph.plain(operation, 1)
   const layout = blockedInput(graph, from, to)
   if (layout) {
-    const images = graph.arranged(operation, 0, layout)
-    const blocked = blockedFilter(graph, filter, shape, turned)
+    const wide = !turned && layout === 'planes' && window.dilations[1] === 1
+    const images = wide ? asOneChannel(operation, graph) : graph.arranged(operation, 0, layout)
+    const seen = wide ? [shape[0]!, shape[1]! * from, 1, to] : shape
+    const blocked = blockedFilter(graph, wide ? graph.reshape(filter, seen) : filter, seen, turned)
+    const numbers = attributesOf(wide ? widened(window, from) : window)
     graph.remakeable(operation, ({ bias, relu = false }) => {
-      const attributes = relu ? { ...attributesOf(window), activation: 'Relu' } : attributesOf(window)
+      const attributes = relu ? { ...numbers, activation: 'Relu' } : numbers
       return graph.emit('Conv', [images, blocked, ...(bias ? [bias] : [])], attributes, 'com.microsoft.nchwc')
     })
     return

@@ -34,6 +34,11 @@ export const filterGradient: Lowering = (operation, graph) => {
   const { kernel, strides, pads } = operation.attributes as Window
   const x = operation.shapes[0] as unknown as Quad
   const dy = operation.shapes[1] as unknown as Quad
+  const parts = graph.partsOf(operation, 1)
+  if (parts && strides[0] === 1 && strides[1] === 1) {
+    inParts(operation, graph, parts)
+    return
+  }
   const reach = [(dy[1] - 1) * strides[0] + kernel[0], (dy[2] - 1) * strides[1] + kernel[1]] as const
   const inside = padded(graph, graph.plain(operation, 0), x, pads, reach)
   const channels = x[3]
@@ -53,15 +58,46 @@ export const filterGradient: Lowering = (operation, graph) => {
 
 type Attributes = Record<string, number | number[]>
 
+/** The same for a dy that lies in parts: for each of them a convolution whose filter is dilated by two pixels. */
+function inParts(operation: Operation, graph: Graph, parts: readonly string[]): void {
+  const { kernel, pads } = operation.attributes as Window
+  const x = operation.shapes[0] as unknown as Quad
+  const [n, height, width, outer] = operation.shapes[1] as unknown as Quad
+  const [rows, columns] = [Math.floor(height / 2), Math.floor(width / 2)]
+  const reach = [(rows - 1) * 2 + kernel[0], (columns - 1) * 2 + kernel[1]] as const
+  const attributes = { kernel_shape: [rows, columns], strides: [1, 1], dilations: [2, 2 * x[3]], group: n }
+  let sum = ''
+  for (const [i, part] of parts.entries()) {
+    const top = pads[0] - Math.floor(i / 2)
+    const below = reach[0] - x[1] - top
+    // Rows of zeros are the convolution's own affair, columns are not fast there.
+    const own = top >= 0 && below >= 0
+    const width: readonly number[] = [own ? x[1] : reach[0], reach[1]]
+    const inside = padded(graph, graph.plain(operation, 0), x, [own ? 0 : top, pads[1] - (i % 2)], width)
+    const images = graph.reshape(inside, [1, n, width[0]!, width[1]! * x[3]])
+    const numbers = { ...attributes, pads: own ? [top, 0, below, 0] : [0, 0, 0, 0] }
+    const filter = graph.reshape(part, [n * outer, 1, rows, columns])
+    sum = graph.emit('Conv', [images, filter, ...(sum ? ['', sum] : [])], numbers, 'com.microsoft.nchwc')
+  }
+  sumImages(operation, graph, sum)
+}
+
 /** A partial gradient for each image: dy in blocks is, as it lies there, a filter in blocks of one input channel. */
 function perImage(operation: Operation, graph: Graph, images: string, window: Attributes, reach: readonly number[]) {
-  const b = graph.blockSize
-  const [height, width, channels, outer] = operation.outputs[0]!.shape as unknown as Quad
+  const channels = operation.shapes[0]![3]!
   const dy = operation.shapes[1] as unknown as Quad
   const rows = graph.reshape(images, [1, dy[0], reach[0]!, reach[1]! * channels])
   const filter = graph.reshape(graph.arranged(operation, 1, 'blocks'), [dy[0] * dy[3], 1, dy[1], dy[2]])
   const made = graph.emit('Conv', [rows, filter], { ...window, group: dy[0] }, 'com.microsoft.nchwc')
-  const each = graph.reshape(made, [dy[0], outer * height * width * channels])
+  sumImages(operation, graph, made)
+}
+
+/** From partial gradients in blocks, [1, images x outer, height, width x channels]. */
+function sumImages(operation: Operation, graph: Graph, partial: string): void {
+  const b = graph.blockSize
+  const [height, width, channels, outer] = operation.outputs[0]!.shape as unknown as Quad
+  const images = operation.shapes[1]![0]!
+  const each = graph.reshape(partial, [images, outer * height * width * channels])
   const sum = graph.emit('ReduceSum', [each, graph.integers([0])], { keepdims: 0 })
   const blocks = graph.reshape(sum, [outer / b, height, width, channels, b])
   graph.result(operation, graph.reshape(graph.transpose(blocks, [1, 2, 3, 0, 4]), [height, width, channels, outer]))

@@ -83,7 +83,6 @@ function winsOfCell(
     return graph.emit('Cast', [graph.emit('Equal', [graph.emit('Conv', [images, filter], attributes), largest])], {
       to: 1,
     })
-  const steep = { activation: 'HardSigmoid', activation_params: { floats: [3.4e38, 1] } }
   const inputs = [images, filter, '', graph.emit('Neg', [largest])]
   return graph.emit('Conv', inputs, { ...attributes, ...steep }, 'com.microsoft.nchwc')
 }
@@ -101,6 +100,43 @@ function bordered(graph: Graph, images: string, shape: Quad, pads: readonly numb
   return graph.reshape(made, graph.declared(wide))
 }
 
+/** A filter for each channel in blocks, of windows 2 x 2. */
+function fourCells(graph: Graph, channels: number, cells: readonly number[]): string {
+  const b = graph.blockSize
+  const values = Float32Array.from({ length: channels * 4 }, (_, i) => cells[Math.floor(i / b) % 4]!)
+  return graph.constant('float32', [channels, 1, 2, 2], values)
+}
+
+/** 1 where a difference is not negative, else 0. */
+const steep = { activation: 'HardSigmoid', activation_params: { floats: [3.4e38, 1] } }
+
+/**
+ * The gradient of pooling 2 x 2 without overlap or padding, in the four parts of the images: in each window first the
+ * upper row or the lower one wins, then in each row the left cell or the right one, the former of equals.
+ */
+function halvingGradient(operation: Operation, graph: Graph, images: string, largest: string): void {
+  const shape = operation.shapes[1] as unknown as Quad
+  const pooled = operation.shapes[0] as unknown as Quad
+  const pooling = operation.attributes as Pooling
+  const nchwc = 'com.microsoft.nchwc'
+  const window = { strides: [2, 2], pads: [0, 0, 0, 0] }
+  const each = { ...window, ...steep, kernel_shape: [2, 2], dilations: [1, 1], group: shape[3] }
+  const leftWins = [
+    [1, -1, 0, 0],
+    [0, 0, 1, -1],
+  ].map((cells) => graph.emit('Conv', [images, fourCells(graph, shape[3], cells)], each, nchwc))
+  const upper = graph.emit('MaxPool', [images], { ...window, kernel_shape: [1, 2] }, nchwc)
+  const lead = graph.emit('Sub', [upper, largest])
+  const upperWins = graph.emit('HardSigmoid', [lead], { alpha: { float: 3.4e38 }, beta: { float: 1 } })
+  const dy = graph.arranged(operation, 0, 'blocks')
+  const part = (whole: string, wins: string) => {
+    const won = graph.emit('Mul', [whole, wins])
+    return [won, graph.emit('Sub', [whole, won])] as const
+  }
+  const names = part(dy, upperWins).flatMap((row, i) => part(row, leftWins[i]!))
+  graph.inParts(operation, { names, whole: () => placeCells(graph, names, pooled, shape, pooling, 'blocks') })
+}
+
 /**
  * Each gradient goes to the first largest cell of its window, as in tfjs: of what is left of the gradient, cell after
  * cell takes all where it equals the maximum. The runtime's own pooling with indices takes far longer.
@@ -112,6 +148,12 @@ const maxPoolGradient: Lowering = (operation, graph) => {
   const domain = layout === 'blocks' ? 'com.microsoft.nchwc' : ''
   const images = graph.arranged(operation, 1, layout)
   const largest = graph.emit('MaxPool', [images], attributesOf(pooling), domain)
+  const plain =
+    [...pooling.kernel, ...pooling.strides].every((side) => side === 2) && pooling.pads.every((side) => side === 0)
+  if (plain && shape[1] % 2 === 0 && layout === 'blocks') {
+    halvingGradient(operation, graph, images, largest)
+    return
+  }
   const wide = bordered(graph, images, shape, pooling.pads, layout)
   const [height, width] = pooling.kernel
   let left = graph.arranged(operation, 0, layout)
