@@ -77,7 +77,10 @@ function synchronousSession(require: NodeJS.Require): RuntimePackage['Synchronou
   }
 }
 
-/** How models are loaded. The arena keeps each session's peak memory; spinning threads of several sessions disturb. */
+/**
+ * How models are loaded. The arena would keep each session's peak memory. Threads spin within a run, and stop after it:
+ * those of other sessions would be disturbed. What goes wrong is told by errors, not on the console.
+ */
 function sessionOptions(threads: number) {
   return {
     intraOpNumThreads: threads,
@@ -86,7 +89,7 @@ function sessionOptions(threads: number) {
     enableCpuMemArena: false,
     enableMemPattern: true,
     executionMode: 'sequential' as const,
-    logSeverityLevel: 3 as const,
+    logSeverityLevel: 4 as const,
     extra: { session: { intra_op: { allow_spinning: '1' }, force_spinning_stop: '1' } },
   }
 }
@@ -109,7 +112,6 @@ function explain(error: unknown): Error {
   )
 }
 
-/** The bytes in memory of their own, as the runtime reads them. */
 type Open = (model: Uint8Array) => Session | Promise<Session>
 
 function opensWithin(Native: new () => SynchronousSession, options: object): Open {

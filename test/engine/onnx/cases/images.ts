@@ -31,6 +31,11 @@ const windows: Window[] = [
   { image: [1, 1, 1, 1], filter: [1, 1, 1, 1] },
   { image: [3, 3, 3, 1], filter: [2, 2, 1, 1], pad: 'same' },
   { image: [2, 8, 8, 32], filter: [3, 3, 32, 16], dilations: [2, 1] },
+  // Batches that are multiples of no block, and of one.
+  { image: [20, 4, 4, 3], filter: [3, 3, 3, 16] },
+  { image: [33, 3, 3, 16], filter: [3, 3, 16, 16] },
+  { image: [32, 3, 3, 16], filter: [3, 3, 16, 16] },
+  { image: [20, 2, 2, 16], filter: [1, 1, 16, 32], strides: 2 },
 ]
 
 const show = ({ strides = 1, pad = 'same', dilations = 1 }: Window) =>

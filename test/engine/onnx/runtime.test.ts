@@ -1,0 +1,112 @@
+import { afterEach, describe, expect, it } from 'vitest'
+import { type OnnxEngine, startOnnx } from '../../../src/engine/onnx/index.ts'
+import { loadPackage, openRuntime, type RuntimePackage } from '../../../src/engine/onnx/runtime.ts'
+import { NoRoom, TooLarge, Unavailable } from '../../../src/errors.ts'
+import { tf } from '../../../src/tf.ts'
+
+const installed = loadPackage()
+
+let engine: OnnxEngine | undefined
+
+async function start(from: RuntimePackage): Promise<OnnxEngine> {
+  engine = await startOnnx({ threads: 1, onFallback: () => {}, runtime: await openRuntime(1, from) })
+  return engine
+}
+
+afterEach(() => {
+  tf.disposeVariables()
+  engine?.dispose()
+  engine = undefined
+})
+
+type Native = NonNullable<RuntimePackage['SynchronousSession']>
+
+/** The unpublished entry, with one method as it could become. */
+function changed(method: string, behaviour: (...given: never[]) => unknown): Native {
+  return class {
+    constructor() {
+      const session = new installed.SynchronousSession!()
+      const target = { loadModel: session.loadModel.bind(session), run: session.run.bind(session), dispose() {} }
+      Object.assign(this, target, { [method]: behaviour })
+    }
+  } as unknown as Native
+}
+
+const asynchronous: [string, RuntimePackage['SynchronousSession']][] = [
+  ['is missing', undefined],
+  ['wants other arguments', changed('loadModel', () => { throw new Error('no such model') })], // biome-ignore format: short
+  ['gives a promise', changed('run', async () => ({}))],
+  ['gives nothing', changed('run', () => undefined)],
+]
+
+describe('the runtime', () => {
+  it('computes within the call with the version that is pinned', async () => {
+    const runtime = await openRuntime(1, installed)
+    expect(runtime.synchronous).toBe(true)
+    expect([0, 4, 8, 16]).toContain(runtime.blockSize)
+  })
+
+  it.each(asynchronous)('computes in promises where the unpublished entry %s', async (_, SynchronousSession) => {
+    const { stats } = await start({ ...installed, SynchronousSession })
+    const x = tf.tensor1d([1, 2, 3])
+    const y = tf.square(x)
+    const z = tf.sum(y)
+    expect(() => z.dataSync()).toThrow(Unavailable)
+    expect(() => z.dataSync()).toThrow(/only in promises/)
+    const [first, second] = await Promise.all([y.data(), z.data()])
+    expect([...first, ...second]).toEqual([1, 4, 9, 14])
+    expect(stats().runs).toBe(1)
+    const more = tf.mul(z, y)
+    const [later, latest] = [more.data(), tf.add(more, 1).data()]
+    expect([...(await later), ...(await latest)]).toEqual([14, 56, 126, 15, 57, 127])
+    tf.dispose([x, y, z, more])
+  })
+
+  it('refuses a package that computes wrong numbers', async () => {
+    const session = { run: async () => ({ y: { data: [0, 0], dims: [2] } }), release() {} }
+    const InferenceSession = { create: async () => session } as never
+    const wrong = { ...installed, SynchronousSession: undefined, InferenceSession }
+    await expect(openRuntime(1, wrong)).rejects.toThrow(Unavailable)
+    await expect(openRuntime(1, wrong)).rejects.toThrow('wrong numbers')
+  })
+})
+
+describe('an error of the runtime', () => {
+  const failing = (message: string) => ({
+    ...installed,
+    SynchronousSession: class extends (installed.SynchronousSession as new () => object) {
+      run(...given: unknown[]) {
+        const inputs = Object.keys(given[0] as object)
+        if (inputs[0] !== 'x') throw new Error(message)
+        return (installed.SynchronousSession!.prototype.run as (...all: unknown[]) => unknown).apply(this, given)
+      }
+    } as never,
+  })
+
+  it('names the kernel and the cure', async () => {
+    await start(failing("Non-zero status code returned while running Mul node. Name:'Square/Mul/3' Status: no"))
+    const y = tf.square(tf.tensor1d([1]))
+    expect(() => y.dataSync()).toThrow(/in Square/)
+    expect(() => y.dataSync(), 'the same again').toThrow(Unavailable)
+    expect(() => tf.neg(y).dataSync(), 'what depends on it').toThrow(/in Square/)
+  })
+
+  it('says where memory ran out', async () => {
+    await start(failing("Non-zero status code returned while running Conv node. Name:'Conv2D/Conv/1' std::bad_alloc"))
+    const y = tf.square(tf.tensor1d([1]))
+    expect(() => y.dataSync()).toThrow(NoRoom)
+  })
+
+  it('is told before it happens where a tensor would be too large', async () => {
+    await start(installed)
+    const x = tf.ones([1 << 15, 1])
+    expect(() => tf.matMul(x as tf.Tensor2D, tf.transpose(x))).toThrow(TooLarge)
+    expect(() => tf.matMul(x as tf.Tensor2D, tf.transpose(x))).toThrow('4.0 GB')
+  })
+
+  it('is told where a kernel refuses its numbers', async () => {
+    await start(installed)
+    const y = tf.gather(tf.neg(tf.tensor1d([1, 2, 3])), tf.tensor1d([7], 'int32'))
+    expect(() => y.dataSync()).toThrow(/in Gather: .*out of data bounds/s)
+  })
+})
