@@ -234,11 +234,12 @@ export class Graph extends Emitter {
     return this.transpose(name, to === 'planes' ? [0, 3, 1, 2] : [0, 2, 3, 1])
   }
 
-  /** Whether the value is as large as the result and lies in this layout and in no plain order. */
+  /** Whether the value is as large as the result and lies in this layout already; what also lies plain stays so. */
   private liesIn(value: Value, seen: readonly number[], shape: readonly number[], layout: Layout): boolean {
     const names = this.names.get(value)!
-    const lies = names[layout] !== undefined || (layout === 'blocks' && (names.affine ?? names.parts) !== undefined)
-    if (names.plain !== undefined || !lies) return false
+    const inBlocks = (names.blocks ?? names.affine ?? names.parts) !== undefined
+    const lies = layout === 'blocks' ? inBlocks : names.planes !== undefined && names.plain === undefined
+    if (!lies) return false
     return shape.length === 4 && sameShape(seen, shape) && sameShape(value.shape, shape)
   }
 
