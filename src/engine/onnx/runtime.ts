@@ -90,7 +90,13 @@ function sessionOptions(threads: number) {
     enableMemPattern: true,
     executionMode: 'sequential' as const,
     logSeverityLevel: 4 as const,
-    extra: { session: { intra_op: { allow_spinning: '1' }, force_spinning_stop: '1' } },
+    extra: {
+      session: {
+        intra_op: { allow_spinning: '1', ...(process.env.SPIN_US ? { spin_duration_us: process.env.SPIN_US } : {}) },
+        force_spinning_stop: '1',
+        ...(process.env.DBB ? { dynamic_block_base: process.env.DBB } : {}),
+      },
+    },
   }
 }
 
