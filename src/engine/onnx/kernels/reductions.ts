@@ -1,4 +1,5 @@
 import { tf } from '../../../tf.ts'
+import { elementTypes } from '../emitter.ts'
 import type { Graph } from '../graph.ts'
 import type { Attributes, KernelGroup, Lowering, Trace, Tracer } from '../kernel.ts'
 import { sizeOf } from '../layout.ts'
@@ -77,22 +78,18 @@ function lowerReduction({ op }: Reduction): Lowering {
   }
 }
 
-/** The runtime takes them as the reductions beside it; the graph treats all alike. */
-const sumOfSquares = 'ReduceSumSquare' as 'ReduceSum'
-
 /**
- * The runtime's largest and smallest numbers may pass over what is no number: 0 is added, or what is no number where
- * the sum of the squares is none.
+ * The runtime's largest and smallest numbers may pass over what is no number, its sums do not: where the sum is none,
+ * so is the extreme. That is so too of infinities of both signs, where tfjs finds one of them.
  */
 function keepMissing(operation: Operation, graph: Graph, axes: readonly number[], keepDims: boolean): void {
   const [extreme] = operation.outputs as [Value]
   const { shape } = extreme
-  const squares = new Value(shape, 'float32')
-  graph.reduce({ ...operation, outputs: [squares] }, sumOfSquares, axes, keepDims)
-  graph.elementwise({ ...operation, inputs: [extreme, squares], shapes: [shape, shape] }, ([found, sum]) => {
-    const zero = graph.emit('Mul', [graph.emit('Min', [sum!, graph.scalar(1)]), graph.scalar(0)])
-    return graph.emit('Add', [found!, zero])
-  })
+  const total = new Value(shape, 'float32')
+  graph.reduce({ ...operation, outputs: [total] }, 'ReduceSum', axes, keepDims)
+  graph.elementwise({ ...operation, inputs: [extreme, total], shapes: [shape, shape] }, ([found, sum]) =>
+    graph.emit('Where', [graph.emit('IsNaN', [sum!]), sum!, found!]),
+  )
 }
 
 function traceExtreme(kind: 'ArgMax' | 'ArgMin'): Trace {
@@ -110,7 +107,7 @@ function lowerExtreme(kind: 'ArgMax' | 'ArgMin'): Lowering {
     const from = operation.inputs[0]!.dtype
     const x = castTo(graph, graph.plain(operation, 0), from, from === 'bool' ? 'int32' : from)
     const places = graph.emit(kind, [x], { axis, keepdims: 0 })
-    graph.result(operation, graph.emit('Cast', [places], { to: 6 }))
+    graph.result(operation, graph.emit('Cast', [places], { to: elementTypes.int32 }))
   }
 }
 

@@ -65,6 +65,14 @@ const convolutions = windows.flatMap((window): Case[] => {
   ]
 })
 
+/** What is no number comes through a convolution and the relu after it. */
+const missing: Case[] = [3, 16].map((to) => ({
+  kernel: 'Conv2D',
+  title: 'of what is no number',
+  operands: [given([1, 2, Number.NaN, 4, 5, 6, 7, 8], [1, 2, 2, 2]), floats([1, 1, 2, to]), floats([to])],
+  compute: (x, w, bias) => tf.relu(tf.add(tf.conv2d(x as tf.Tensor4D, w as tf.Tensor4D, 1, 'same'), bias!)),
+}))
+
 const transposed: Case[] = (
   [
     [[2, 3, 3, 4], [3, 3, 2, 4], [2, 6, 6, 2], 2, 'same'],
@@ -227,6 +235,7 @@ const cropped = (['bilinear', 'nearest'] as const).flatMap((method) =>
 
 export const imageTable: Case[] = [
   ...convolutions,
+  ...missing,
   ...transposed,
   ...fused,
   ...poolings,
