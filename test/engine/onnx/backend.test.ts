@@ -173,13 +173,17 @@ describe('many steps', () => {
   })
 
   it('are cut where nobody reads a number for long', () => {
-    const total = tf.tidy(() => {
-      let x: tf.Tensor = tf.tensor1d([0])
-      for (let i = 0; i < recordLimit + 50; i++) x = tf.add(x, 1)
-      expect(engine.stats().runs).toBe(1)
-      return x.dataSync()[0]
+    const kept = tf.tidy(() => {
+      const x = tf.tensor1d([2])
+      const first = tf.square(x)
+      // All but the first and the last are given up at once.
+      for (let i = 0; i < recordLimit; i++) tf.dispose(tf.add(first, x))
+      expect(engine.stats()).toMatchObject({ runs: 1, compiles: 1 })
+      return tf.add(first, x)
     })
-    expect(total).toBe(recordLimit + 50)
+    expect([...kept.dataSync()]).toEqual([6])
+    expect(engine.stats().runs).toBe(2)
+    kept.dispose()
   })
 })
 
