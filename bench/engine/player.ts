@@ -29,17 +29,18 @@ export function startPlayer(
 ): Player {
   const child: ChildProcessWithoutNullStreams = spawn(program, words, { env: environment })
   const waiting: { resolve(line: string): void; reject(error: Error): void }[] = []
+  let complaints = ''
   const fail = (error: Error) => {
+    complaints ||= error.message
     for (const { reject } of waiting.splice(0)) reject(error)
   }
-  let complaints = ''
   child.stderr.on('data', (data) => {
     complaints = (complaints + data).slice(-2000)
   })
   createInterface({ input: child.stdout }).on('line', (line) => waiting.shift()?.resolve(line))
   child.on('error', fail)
   child.stdin.on('error', fail)
-  child.on('exit', (code, signal) => fail(new Error(`${side.name} ended (${code ?? signal}): ${complaints}`)))
+  child.on('close', (code, signal) => fail(new Error(`${side.name} ended (${code ?? signal}): ${complaints}`)))
   return {
     ...side,
     async ask(command) {
