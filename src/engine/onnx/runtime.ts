@@ -79,7 +79,8 @@ function synchronousSession(require: NodeJS.Require): RuntimePackage['Synchronou
 
 /**
  * How models are loaded. The arena would keep each session's peak memory. Threads wait awake for the next operation, of
- * which there are hundreds in some milliseconds, but for 50 us at most and not between runs: others compute here too. What goes wrong is told by errors, not on the console.
+ * which there are hundreds in some milliseconds, but for 50 us at most and not between runs: others compute here too.
+ * What goes wrong is told by errors, not on the console.
  */
 function sessionOptions(threads: number) {
   return {
@@ -91,7 +92,6 @@ function sessionOptions(threads: number) {
     executionMode: 'sequential' as const,
     logSeverityLevel: 4 as const,
     extra: { session: { intra_op: { allow_spinning: '1', spin_duration_us: '50' }, force_spinning_stop: '1' } },
-    },
   }
 }
 
