@@ -155,10 +155,6 @@ export class OnnxBackend extends tf.KernelBackend implements Tracer {
     this.data.get(dataId).references++
   }
 
-  decRef(dataId: object): void {
-    if (this.data.has(dataId)) this.data.get(dataId).references--
-  }
-
   override disposeData(dataId: object, force = false): boolean {
     if (!this.data.has(dataId)) return true
     const entry = this.data.get(dataId)
@@ -221,7 +217,7 @@ export class OnnxBackend extends tf.KernelBackend implements Tracer {
     for (let i = 0; i < outputs.length; i++) made[i] = this.result(operation, outputs[i] as Result, i)
     // Nothing has to be computed for nothing.
     if (operation.outputs.length > 0) this.recorded.push(operation)
-    if (this.recorded.length >= recordLimit && this.runtime.synchronous) this.flush()
+    if (this.recorded.length >= recordLimit) this.endStep()
     return made
   }
 
@@ -276,30 +272,30 @@ export class OnnxBackend extends tf.KernelBackend implements Tracer {
     }
   }
 
-  /** Computes what is recorded, within the call where that can be. */
+  /** Computes what is recorded, within the call or from now on; what fails later is told to whoever reads it. */
   endStep(): void {
     if (this.runtime.synchronous) this.flush()
+    else this.flushLater().catch(() => {})
   }
 
   /** The same where the runtime gives promises, one graph after the other. */
   private flushLater(): Promise<void> {
-    const before = this.flight
-    this.flight = (async () => {
-      await before.catch(() => {})
-      const { roots, plan } = this.take()
-      if (roots.length === 0) return
-      try {
-        const compiled = this.sessions.find(plan.key) ?? this.keep(plan.key, await this.compile(plan, roots))
-        const feeds = this.feed(compiled, plan)
-        const started = performance.now()
-        const results = await compiled.session.run(feeds, compiled.outputs)
-        this.counts.runMilliseconds += performance.now() - started
-        this.resolve(roots, compiled, results)
-      } catch (error) {
-        fail(roots, error)
-      }
-    })()
+    const { roots, plan } = this.take()
+    if (roots.length > 0) this.flight = this.flight.catch(() => {}).then(() => this.computeLater(plan, roots))
     return this.flight
+  }
+
+  private async computeLater(plan: Plan, roots: readonly Value[]): Promise<void> {
+    try {
+      const compiled = this.sessions.find(plan.key) ?? this.keep(plan.key, await this.compile(plan, roots))
+      const feeds = this.feed(compiled, plan)
+      const started = performance.now()
+      const results = await compiled.session.run(feeds, compiled.outputs)
+      this.counts.runMilliseconds += performance.now() - started
+      this.resolve(roots, compiled, results)
+    } catch (error) {
+      fail(roots, error)
+    }
   }
 
   override dispose(): void {
@@ -313,6 +309,8 @@ export class OnnxBackend extends tf.KernelBackend implements Tracer {
     this.recorded = []
     this.pending.clear()
     const plan = planFor(recorded, roots)
+    // What is recorded from here on takes them as leaves, whose numbers are there when it is computed.
+    for (const root of roots) root.operation = undefined
     this.counts.traceMilliseconds += performance.now() - started
     return { roots, plan }
   }
@@ -357,9 +355,9 @@ export class OnnxBackend extends tf.KernelBackend implements Tracer {
     this.counts.runs++
     for (let i = 0; i < roots.length; i++) {
       const root = roots[i]!
-      root.fed = results[names[i]!]
-      root.data = (root.fed as Feeds[string]).data as Numbers
-      root.operation = undefined
+      const result = results[names[i]!]!
+      if (sameSides(result.dims, root.shape)) root.fed = result
+      root.data = result.data as Numbers
     }
   }
 }
@@ -371,10 +369,7 @@ function known({ data, failure }: Value): Numbers {
 }
 
 function fail(roots: readonly Value[], error: unknown): never {
-  for (const root of roots) {
-    root.failure = error
-    root.operation = undefined
-  }
+  for (const root of roots) root.failure = error
   throw error
 }
 

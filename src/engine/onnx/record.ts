@@ -7,7 +7,7 @@ export type Numbers = Float32Array | Int32Array | Uint8Array
 
 /**
  * A tensor's value. A leaf has its numbers; any other is result `output` of an operation that has not run yet, and
- * becomes a leaf when it has. Values never change: leaves may share their numbers with whoever wrote them.
+ * becomes a leaf when that is about to. Values never change: leaves may share their numbers with whoever wrote them.
  */
 export class Value {
   readonly shape: readonly number[]

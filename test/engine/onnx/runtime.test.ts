@@ -62,6 +62,21 @@ describe('the runtime', () => {
     tf.dispose([x, y, z, more])
   })
 
+  it('computes steps one after the other where it gives promises, and tells what fails to whoever reads', async () => {
+    const { stats } = await start({ ...installed, SynchronousSession: undefined })
+    const weight = tf.variable(tf.tensor1d([1, 2]))
+    const optimizer = tf.train.sgd(0.25)
+    const step = () => optimizer.minimize(() => tf.sum(tf.square(weight)) as tf.Scalar)
+    for (let i = 0; i < 4; i++) step()
+    expect([...(await weight.data())]).toEqual([1 / 16, 2 / 16])
+    expect(stats()).toMatchObject({ runs: 4, compiles: 1 })
+    const wrong = tf.gather(tf.neg(weight), tf.tensor1d([7], 'int32'))
+    const after = tf.neg(wrong)
+    await expect(wrong.data()).rejects.toThrow(/in Gather/)
+    await expect(after.data()).rejects.toThrow(/in Gather/)
+    expect([...(await tf.neg(weight).data())]).toEqual([-1 / 16, -2 / 16])
+  })
+
   it('refuses a package that computes wrong numbers', async () => {
     const session = { run: async () => ({ y: { data: [0, 0], dims: [2] } }), release() {} }
     const InferenceSession = { create: async () => session } as never
