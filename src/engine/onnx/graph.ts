@@ -248,8 +248,8 @@ export class Graph extends Emitter {
     if (layout === 'blocks' && !fitsBlocks(shape, this.blockSize)) return undefined
     const channels = shape[3]
     const kinds = operation.shapes.map((seen) => {
-      if (sizeOf(seen) === 1) return 'single'
       if (sameShape(seen, shape)) return 'whole'
+      if (sizeOf(seen) === 1) return 'single'
       return seen.at(-1) === channels && sizeOf(seen) === channels ? 'channels' : 'other'
     })
     if (kinds.includes('other')) return undefined
