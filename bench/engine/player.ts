@@ -34,12 +34,19 @@ export function startPlayer(
     complaints ||= error.message
     for (const { reject } of waiting.splice(0)) reject(error)
   }
+  let answered = false
   child.stderr.on('data', (data) => {
     complaints = (complaints + data).slice(-2000)
+    // Such as a kernel that the engine lacks. Why a process does not start is told by whoever asked it.
+    if (answered) process.stderr.write(data)
   })
-  createInterface({ input: child.stdout }).on('line', (line) => waiting.shift()?.resolve(line))
+  createInterface({ input: child.stdout }).on('line', (line) => {
+    answered = true
+    waiting.shift()?.resolve(line)
+  })
   child.on('error', fail)
-  child.stdin.on('error', fail)
+  // A process that has ended says so by itself.
+  child.stdin.on('error', () => {})
   child.on('close', (code, signal) => fail(new Error(`${side.name} ended (${code ?? signal}): ${complaints}`)))
   return {
     ...side,

@@ -26,8 +26,11 @@ export interface ResultRow {
   /** Of PyTorch's faster form with as many threads; null without PyTorch. */
   torchMilliseconds: number | null
   torchVariant: string | null
-  /** PyTorch's time over ours. */
+  torchSpread: readonly [number, number] | null
+  /** PyTorch's time over ours, of the medians. */
   ratio: number | null
+  /** The same of the fastest rounds, which say more where other processes disturb. */
+  bestRatio: number | null
   /** Relative, to PyTorch's loss after one step. */
   lossDifference: number | null
 }
@@ -38,6 +41,7 @@ export function median(values: readonly number[]): number {
 }
 
 const round = (value: number, digits: number) => Number(value.toFixed(digits))
+const spreadOf = (values: readonly number[]) => [round(Math.min(...values), 2), round(Math.max(...values), 2)] as const
 
 /** The machine's peak by number of threads: the fastest matrix product of any engine. */
 export function peaksOf(matmuls: Readonly<Record<string, Readonly<Record<number, number>>>>): Record<number, number> {
@@ -62,12 +66,14 @@ export function compare(row: Row, timings: readonly Timing[], peaks: Readonly<Re
       const peak = peaks[threads]
       return {
         ...{ name: row.name, engine, threads, batch: row.batch, milliseconds: round(own, 2) },
-        spread: [round(Math.min(...milliseconds), 2), round(Math.max(...milliseconds), 2)],
+        spread: spreadOf(milliseconds),
         gflops: round(gflops, 1),
         peakShare: peak ? round(gflops / peak, 3) : null,
         torchMilliseconds: peer ? round(median(peer.milliseconds), 2) : null,
         torchVariant: peer ? peer.variant : null,
+        torchSpread: peer ? spreadOf(peer.milliseconds) : null,
         ratio: peer ? round(median(peer.milliseconds) / own, 3) : null,
+        bestRatio: peer ? round(Math.min(...peer.milliseconds) / Math.min(...milliseconds), 3) : null,
         lossDifference: peer ? Math.abs(losses[1]! / peer.losses[1]! - 1) : null,
       }
     })
@@ -80,8 +86,21 @@ export function geometricMean(rows: readonly ResultRow[], engine: string): numbe
   return round(Math.exp(ratios.reduce((sum, ratio) => sum + Math.log(ratio), 0) / ratios.length), 3)
 }
 
-const columns = ['net', 'engine', 'threads', 'ms/step', 'from', 'to', 'GFLOP/s', 'of peak', 'PyTorch', 'form', 'ratio']
-const widths = [8, 6, 7, 9, 9, 9, 8, 8, 9, 14, 6]
+const columns = [
+  'net',
+  'engine',
+  'threads',
+  'ms/step',
+  'from',
+  'to',
+  'GFLOP/s',
+  'of peak',
+  'PyTorch',
+  'form',
+  'ratio',
+  'best',
+]
+const widths = [8, 6, 7, 9, 9, 9, 8, 8, 9, 14, 6, 6]
 const pad = (cells: readonly string[]) => cells.map((cell, i) => cell.padStart(widths[i]!)).join(' ')
 
 /** The line above the rows. */
@@ -89,9 +108,26 @@ export const header = pad(columns)
 
 /** A row for reading; '-' where there is no PyTorch. */
 export function line(row: ResultRow): string {
-  const { name, engine, threads, milliseconds, spread, gflops, peakShare, torchMilliseconds, torchVariant, ratio } = row
+  const {
+    name,
+    engine,
+    threads,
+    milliseconds,
+    spread,
+    gflops,
+    peakShare,
+    torchMilliseconds,
+    torchVariant,
+    ratio,
+    bestRatio,
+  } = row
   const measured = [milliseconds, ...spread].map((value) => value.toFixed(2))
   const share = peakShare === null ? '-' : `${(100 * peakShare).toFixed(0)} %`
-  const torch = [torchMilliseconds?.toFixed(2) ?? '-', torchVariant ?? '-', ratio?.toFixed(2) ?? '-']
+  const torch = [
+    torchMilliseconds?.toFixed(2) ?? '-',
+    torchVariant ?? '-',
+    ratio?.toFixed(2) ?? '-',
+    bestRatio?.toFixed(2) ?? '-',
+  ]
   return pad([name, engine, String(threads), ...measured, gflops.toFixed(1), share, ...torch])
 }
