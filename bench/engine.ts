@@ -141,8 +141,17 @@ function save(result: object, words: readonly string[]): void {
   writeFileSync(file, `${JSON.stringify({ date, command, ...result }, null, 2)}\n`)
 }
 
+function readOptions(words: readonly string[]): Options {
+  try {
+    return parseOptions(words)
+  } catch (error) {
+    console.error((error as Error).message)
+    process.exit(2)
+  }
+}
+
 const words = process.argv.slice(3)
-const options = parseOptions(words)
+const options = readOptions(words)
 const folder = mkdtempSync(join(tmpdir(), 'engine-bench-'))
 const all = [
   ...options.threads.map((threads) => startOurs('onnx', threads)),
