@@ -1,6 +1,6 @@
-import { type Augmentation, drawViews } from './augment.ts'
-import type { Dataset, ImageShape } from './dataset.ts'
-import { rollDice } from './dice.ts'
+import type { Augmentation } from './augment.ts'
+import type { Dataset } from './dataset.ts'
+import { drawElsewhere, prepareDrawing } from './drawing.ts'
 import { type Order, shuffled } from './order.ts'
 
 /** A batch outside any backend. Its views are written over once the next one is asked for. */
@@ -33,62 +33,56 @@ export function stepsPerEpoch(size: number, batchSize: number): number {
   return Math.floor(size / batchSize)
 }
 
-interface Buffers {
-  views: Float32Array[]
-}
+/** Batches prepared while one is at work: enough for a hiccup of either side. */
+const ahead = 3
 
-function batchReader(options: LoaderOptions, shape: ImageShape) {
-  const { dataset, batchSize } = options
-  const augmentations = options.views?.length ? options.views : [{}]
-  const draws = augmentations.map((view) => drawViews(shape, view))
-  const image = shape[0] * shape[1] * shape[2]
-  const dice = rollDice(options.seed).for('augment')
-  const makeBuffers = (): Buffers => ({ views: draws.map(() => new Float32Array(batchSize * image)) })
-  const buffers = [makeBuffers(), makeBuffers()]
-  return async (step: number, epoch: number, indices: Int32Array): Promise<RawBatch> => {
-    const pixels = await dataset.read(indices)
-    const stepDice = dice.for(step)
-    const { views } = buffers[step % 2]!
-    for (let i = 0; i < batchSize; i++) {
-      const imageDice = stepDice.for(indices[i]!)
-      draws.forEach((draw, v) => {
-        draw(pixels.data, i * image, views[v]!, i * image, imageDice)
-      })
-    }
-    const labels = pixels.labels ? { labels: pixels.labels } : {}
-    return { views: [...views], shape: [batchSize, ...shape], indices, step, epoch, ...labels }
+/** Reads and draws batches, each into arrays of its own until they are given back. */
+function batchReader({ dataset, batchSize, seed, views }: LoaderOptions) {
+  const shape = dataset.imageShape
+  const augmentations = views?.length ? views : [{}]
+  const size = batchSize * shape[0] * shape[1] * shape[2]
+  const free: Float32Array[][] = []
+  return {
+    async read(step: number, epoch: number, indices: Int32Array): Promise<RawBatch> {
+      const { data: bytes, labels } = await dataset.read(indices)
+      const into = free.pop() ?? augmentations.map(() => new Float32Array(size))
+      const drawn = await drawElsewhere({ shape, views: augmentations, seed, step, indices, bytes, into })
+      return { views: drawn, shape: [batchSize, ...shape], indices, step, epoch, ...(labels ? { labels } : {}) }
+    },
+    giveBack: (batch: RawBatch) => void free.push(batch.views),
   }
 }
 
 /**
  * Batches for ever, from `firstStep` on; the same (seed, step, index) draws the same view, so a loader opened at step
- * s goes on as one that has run there. The next batch of the epoch is prepared while the current one is at work.
+ * s goes on as one that has run there. The next batches of the epoch are drawn in another thread while the current
+ * one is at work.
  */
 export async function* openLoader(options: LoaderOptions): AsyncGenerator<RawBatch, never, undefined> {
   const { dataset, batchSize, seed, firstStep = 0 } = options
   const perEpoch = stepsPerEpoch(dataset.size, batchSize)
   if (perEpoch < 1) throw new RangeError(`a batch of ${batchSize} does not fit into ${dataset.size} images`)
+  prepareDrawing()
   const order = options.order ?? shuffled(dataset.size, seed)
-  const read = batchReader(options, dataset.imageShape)
+  const reader = batchReader(options)
   for (let epoch = Math.floor(firstStep / perEpoch); ; epoch++) {
     const visits = order(epoch)
     const prepare = (step: number) => {
       const from = (step - epoch * perEpoch) * batchSize
-      const batch = read(
-        step,
-        epoch,
-        Int32Array.from({ length: batchSize }, (_, i) => visits[from + i]!),
-      )
+      const indices = Int32Array.from({ length: batchSize }, (_, i) => visits[from + i]!)
+      const batch = reader.read(step, epoch, indices)
       // It is awaited later; until then a failure must not count as unhandled.
       batch.catch(() => {})
       return batch
     }
     const end = (epoch + 1) * perEpoch
-    let next = prepare(Math.max(firstStep, epoch * perEpoch))
-    for (let step = Math.max(firstStep, epoch * perEpoch); step < end; step++) {
-      const batch = await next
-      if (step + 1 < end) next = prepare(step + 1)
+    const first = Math.max(firstStep, epoch * perEpoch)
+    const coming: Promise<RawBatch>[] = []
+    for (let step = first; step < end; step++) {
+      while (coming.length <= ahead && step + coming.length < end) coming.push(prepare(step + coming.length))
+      const batch = await coming.shift()!
       yield batch
+      reader.giveBack(batch)
     }
   }
 }

@@ -27,8 +27,8 @@ export interface Learner {
   /** Exceptions for some weights: a factor on the learning rate, other momentum or weight decay. */
   groups?: readonly { weights: RegExp; learningRate?: number; momentum?: number; weightDecay?: number }[]
   objective(batch: Batch, dice: Dice): { loss: Scalar; metrics?: Record<string, Scalar>; keep?: Record<string, Tensor> }
-  /** After a step, with what `objective` kept: a bank, a momentum encoder. */
-  absorb?(batch: Batch, kept: Record<string, Tensor>): void
+  /** After a step, with what `objective` kept: a bank, a momentum encoder. The batch's tensors are gone by then. */
+  absorb?(batch: Pick<Batch, 'indices'>, kept: Record<string, Tensor>): void
   /**
    * Before an epoch that starts anew (not when a run is resumed in its middle); what it finds goes into `memory`.
    * `reset` names weights that it has drawn anew, so that the optimiser forgets its slots for them. When `stop` is

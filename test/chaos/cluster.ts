@@ -155,7 +155,7 @@ export async function openCluster(databaseUrl: string, redisUrl?: string): Promi
     async evidence(runId) {
       const curves = (await readCurves(database.pool, [runId], { maxPoints: 10_000 })).get(runId) ?? []
       const metrics = curves
-        .filter((curve) => curve.name !== 'imagesPerSecond')
+        .filter((curve) => !['imagesPerSecond', 'waitShare'].includes(curve.name))
         .map((curve) => ({ name: curve.name, points: curve.points.map(({ step, value }) => [step, value]) }))
       const final = (await ledger.checkpoints([runId])).get(runId)!.find((checkpoint) => checkpoint.final)!
       const weights = hashTensors(await readAll(await objects.get(final.key)))

@@ -1,5 +1,10 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { describe, expect, it } from 'vitest'
+import { drawViews } from '../../src/data/augment.ts'
 import type { Dataset } from '../../src/data/dataset.ts'
+import { rollDice } from '../../src/data/dice.ts'
+import { drawElsewhere, endDrawing } from '../../src/data/drawing.ts'
 import { openLoader, type RawBatch } from '../../src/data/loader.ts'
 import { type Order, shuffled } from '../../src/data/order.ts'
 import { shapes } from '../../src/data/shapes.ts'
@@ -24,6 +29,13 @@ const wanted = {
 }
 const open = async () => (await shapes.open(wanted, memoryBytes())).train
 const view = { shift: 2, flip: 0.5, gamma: 1, light: 0.5, gain: 0.4 }
+
+/** Runs a command to its end. */
+async function run([command, ...given]: string[]): Promise<{ exitCode: number | null }> {
+  const child = spawn(command!, given, { stdio: 'ignore', timeout: 30_000 })
+  const [exitCode] = await once(child, 'exit')
+  return { exitCode }
+}
 
 async function take(count: number, options: Omit<Parameters<typeof openLoader>[0], 'dataset'>, dataset?: Dataset) {
   const batches: RawBatch[] = []
@@ -74,7 +86,7 @@ describe('the loader', () => {
     expect(batch!.views[0]).toEqual(Float32Array.from(data, (byte) => byte / 255))
   })
 
-  it('prepares one batch ahead within an epoch, and asks for an order only when its epoch begins', async () => {
+  it('prepares three batches ahead within an epoch, and asks for an order only when its epoch begins', async () => {
     const dataset = await open()
     const asked: string[] = []
     const watched: Dataset = {
@@ -88,13 +100,14 @@ describe('the loader', () => {
       asked.push(`order ${epoch}`)
       return inTurn(50)(epoch)
     }
-    const loader = openLoader({ dataset: watched, batchSize: 25, seed: 0, order })
+    const loader = openLoader({ dataset: watched, batchSize: 10, seed: 0, order })
     await loader.next()
-    expect(asked).toEqual(['order 0', 'read 0', 'read 25'])
+    const first = ['order 0', 'read 0', 'read 10', 'read 20', 'read 30']
+    expect(asked).toEqual(first)
+    for (let step = 1; step < 5; step++) await loader.next()
+    expect(asked).toEqual([...first, 'read 40'])
     await loader.next()
-    expect(asked).toEqual(['order 0', 'read 0', 'read 25'])
-    await loader.next()
-    expect(asked.slice(3)).toEqual(['order 1', 'read 0', 'read 25'])
+    expect(asked.slice(6)).toEqual(['order 1', ...first.slice(1)])
   })
 
   it('passes on what goes wrong with a read, at the batch it belongs to', async () => {
@@ -110,6 +123,38 @@ describe('the loader', () => {
     const loader = openLoader({ dataset: failing, batchSize: 10, seed: 0 })
     await expect(loader.next()).resolves.toMatchObject({ done: false })
     await expect(loader.next()).rejects.toThrow('the disk is gone')
+  })
+
+  it('draws in another thread what drawing here gives', async () => {
+    const dataset = await open()
+    const [, batch] = await take(2, { views: [view], batchSize: 12, seed: 3 }, dataset)
+    const { data } = await dataset.read(batch!.indices)
+    const here = new Float32Array(12 * 64)
+    const dice = rollDice(3).for('augment', 1)
+    const draw = drawViews([8, 8, 1], view)
+    batch!.indices.forEach((index, i) => {
+      draw(data, i * 64, here, i * 64, dice.for(index))
+    })
+    expect(batch!.views[0]).toEqual(here)
+  })
+
+  it('says so where the drawing thread ends, and draws again with another', async () => {
+    const drawn = (images: number) => {
+      const order = { shape: [8, 8, 1], views: [view], seed: 1, step: 0, indices: new Int32Array(images) } as const
+      return drawElsewhere({ ...order, bytes: new Uint8Array(64 * images), into: [new Float32Array(64 * images)] })
+    }
+    await drawn(1)
+    // More than is drawn before the end comes.
+    const lost = drawn(200_000)
+    await Promise.all([endDrawing(), expect(lost).rejects.toThrow(/the thread that draws batches ended with code/)])
+    expect((await drawn(1))[0]).toHaveLength(64)
+  })
+
+  it('does not keep a process alive', async () => {
+    const drawing = new URL('../../src/data/drawing.ts', import.meta.url).href
+    const script = `import { prepareDrawing } from ${JSON.stringify(drawing)}; prepareDrawing()`
+    const { exitCode } = await run([process.execPath, '--import', 'tsx', '--input-type=module', '-e', script])
+    expect(exitCode).toBe(0)
   })
 
   it('refuses a batch larger than the dataset', async () => {

@@ -49,7 +49,7 @@ function metricsOf(...contexts: MemoryContext[]) {
   return contexts
     .flatMap(({ recorded }) => recorded.metrics)
     .flatMap(({ step, values }) => Object.entries(values).map(([name, value]) => ({ step, name, value })))
-    .filter(({ name }) => name !== 'imagesPerSecond')
+    .filter(({ name }) => !['imagesPerSecond', 'waitShare'].includes(name))
 }
 
 let straight: MemoryContext

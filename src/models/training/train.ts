@@ -26,7 +26,10 @@ export interface TrainingProgress {
 
 /** All that a training sees of the world around it. */
 export interface TrainingWindow {
-  /** `step` counts the steps taken, from 1. All but imagesPerSecond are the same whenever the training is repeated. */
+  /**
+   * `step` counts the steps taken, from 1. All but imagesPerSecond and waitShare (of the time, in [0, 1], that the
+   * engine waited for batches) are the same whenever the training is repeated.
+   */
   report(step: number, values: Record<string, number>): void
   progress(progress: TrainingProgress): void
   /** Durable when it resolves. */
@@ -52,15 +55,30 @@ export interface TrainingOptions {
 /** Steps over which the rate shown to people is averaged, and between two reports of it as a metric. */
 const rateSteps = 20
 
-/** Images a second over the last steps; the clock serves nothing else here. */
+/** Images a second, and the share of the time waited for batches, over the last steps. */
 function measureRate(batchSize: number) {
   const times = [performance.now()]
+  const waits: number[] = []
   return {
     /** The clock starts anew: what went by was no training. */
-    restart: () => times.splice(0, times.length, performance.now()),
+    restart() {
+      times.splice(0, times.length, performance.now())
+      waits.length = 0
+    },
+    async waitFor<Result>(work: Promise<Result>): Promise<Result> {
+      const began = performance.now()
+      const result = await work
+      waits.push(performance.now() - began)
+      return result
+    },
     tick() {
       times.push(performance.now())
       if (times.length > rateSteps + 1) times.shift()
+      if (waits.length > rateSteps) waits.shift()
+    },
+    waitShare(): number {
+      const all = times.at(-1)! - times[0]!
+      return all > 0 ? Math.min(1, waits.reduce((sum, wait) => sum + wait, 0) / all) : 0
     },
     imagesPerSecond(): number | null {
       const seconds = (times.at(-1)! - times[0]!) / 1000
@@ -79,36 +97,52 @@ function toBatch(raw: RawBatch): Batch {
   return { views, indices: raw.indices, ...(raw.labels ? { labels: tf.tensor1d(raw.labels, 'int32') } : {}) }
 }
 
-/** One step: objective, gradients, optimiser, absorb. Returns the loss before the step and the metrics. */
+/** What a step leaves: numbers not read yet, and what the objective kept. */
+type Made = {
+  loss: Scalar
+  norm: Tensor
+  metrics: Record<string, Scalar>
+  kept: Record<string, Tensor>
+}
+
+/** Objective, gradients and optimiser, without a number being read: a lazy engine computes all of it as one graph. */
+function recordStep(learner: Learner, stepper: Stepper, raw: RawBatch, rate: number, dice: Dice): Made {
+  let metrics: Record<string, Scalar> = {}
+  let kept: Record<string, Tensor> = {}
+  const { value: loss, grads } = tf.variableGrads(() => {
+    const found = learner.objective(toBatch(raw), dice)
+    metrics = found.metrics ?? {}
+    kept = found.keep ?? {}
+    // The gradient's own scope ends before ours: what is needed after it has to outlive it.
+    for (const tensor of [...Object.values(metrics), ...Object.values(kept)]) tf.keep(tensor)
+    return found.loss
+  }, Object.values(learner.weights))
+  const gradients: Record<string, Tensor> = {}
+  for (const [name, weight] of Object.entries(learner.weights)) {
+    const gradient = grads[weight.name]
+    if (gradient) gradients[name] = gradient
+  }
+  const norm = tf.sqrt(tf.addN(Object.values(gradients).map((gradient) => tf.sum(tf.square(gradient)))))
+  stepper.apply(gradients, rate)
+  return { loss, norm, metrics, kept }
+}
+
+/**
+ * One step: objective, gradients, optimiser, absorb. Returns the loss before the step and the metrics. Where the loss
+ * is not a number the weights are none either; nobody may save them.
+ */
 function takeStep(learner: Learner, stepper: Stepper, raw: RawBatch, rate: number, dice: Dice) {
-  return tf.tidy(() => {
-    const batch = toBatch(raw)
-    let metrics: Record<string, Scalar> = {}
-    let kept: Record<string, Tensor> = {}
-    const { value, grads } = tf.variableGrads(() => {
-      const found = learner.objective(batch, dice)
-      metrics = found.metrics ?? {}
-      kept = found.keep ?? {}
-      // The gradient's own scope ends before ours: what is needed after it has to outlive it.
-      for (const tensor of [...Object.values(metrics), ...Object.values(kept)]) tf.keep(tensor)
-      return found.loss
-    }, Object.values(learner.weights))
-    const gradients: Record<string, Tensor> = {}
-    for (const [name, weight] of Object.entries(learner.weights)) {
-      const gradient = grads[weight.name]
-      if (gradient) gradients[name] = gradient
-    }
-    const norm = tf.sqrt(tf.addN(Object.values(gradients).map((gradient) => tf.sum(tf.square(gradient)))))
-    const values: Record<string, number> = { loss: value.dataSync()[0]!, learningRate: rate }
+  // Read only after the scope, when its intermediate results need not be kept by an engine that has not computed yet.
+  const { loss, norm, metrics, kept } = tf.tidy(() => recordStep(learner, stepper, raw, rate, dice))
+  try {
+    const values: Record<string, number> = { loss: loss.dataSync()[0]!, learningRate: rate }
     values.gradientNorm = norm.dataSync()[0]!
     for (const [name, metric] of Object.entries(metrics)) values[name] = metric.dataSync()[0]!
-    if (Number.isFinite(values.loss)) {
-      stepper.apply(gradients, rate)
-      learner.absorb?.(batch, kept)
-    }
-    tf.dispose([metrics, kept])
+    if (Number.isFinite(values.loss)) learner.absorb?.(raw, kept)
     return values
-  })
+  } finally {
+    tf.dispose([loss, norm, metrics, kept])
+  }
 }
 
 function progressOf(options: TrainingOptions, step: number, perEpoch: number, loss: number, rate: number | null) {
@@ -138,6 +172,33 @@ function refuseDivergence(step: number, loss: number): void {
   )
 }
 
+/** Saves while the training goes on, one checkpoint at a time; a failure is thrown at the next step. */
+function saveAside(window: TrainingWindow) {
+  let saving: Promise<void> = Promise.resolve()
+  let failure: { error: unknown } | undefined
+  const rethrow = () => {
+    if (failure) throw failure.error
+  }
+  return {
+    rethrow,
+    /** Resolves when the one before is saved and this one is on its way. */
+    async begin(checkpoint: Checkpoint, options: { final: boolean }): Promise<void> {
+      await saving
+      rethrow()
+      saving = (async () => window.save(checkpoint, options))().catch((error: unknown) => {
+        failure = { error }
+      })
+    },
+    /** Resolves when all is saved. */
+    async finish(): Promise<void> {
+      await saving
+      rethrow()
+    },
+    /** The same where something else has failed already. */
+    settle: (): Promise<void> => saving,
+  }
+}
+
 async function runSteps(options: TrainingOptions, stepper: Stepper): Promise<{ step: number; stopped: boolean }> {
   const { learner, views, dataset, training, seed, start, window } = options
   const { batchSize, epochs, checkpointEverySteps } = training
@@ -146,36 +207,45 @@ async function runSteps(options: TrainingOptions, stepper: Stepper): Promise<{ s
   const dice = rollDice(seed).for('training')
   const rate = measureRate(batchSize)
   let step = start?.step ?? 0
+  const saver = saveAside(window)
   const save = async (final: boolean) => {
     const cursor = { epoch: Math.floor(step / perEpoch), batch: step % perEpoch }
     const meta = { seed: String(seed), steps: String(steps), epoch: String(cursor.epoch), batch: String(cursor.batch) }
-    await window.save({ step, tensors: await takeState(learner, stepper), meta }, { final })
-    rate.restart()
+    await saver.begin({ step, tensors: await takeState(learner, stepper), meta }, { final })
   }
   const order = learner.order && ((epoch: number) => learner.order!(epoch, dice.for('order', epoch)))
   const loader = openLoader({ dataset, views, batchSize, seed, firstStep: step, ...(order ? { order } : {}) })
-  while (step < steps) {
-    const starts = step % perEpoch === 0
-    if (window.stop.aborted || (starts && !(await survey(options, stepper, step / perEpoch, dice)))) {
-      await save(false)
-      return { step, stopped: true }
+  try {
+    while (step < steps) {
+      saver.rethrow()
+      const starts = step % perEpoch === 0
+      if (window.stop.aborted || (starts && !(await survey(options, stepper, step / perEpoch, dice)))) {
+        await save(false)
+        await saver.finish()
+        return { step, stopped: true }
+      }
+      if (starts) rate.restart()
+      const raw = (await rate.waitFor(loader.next())).value
+      const moment = { step, steps, stepsPerEpoch: perEpoch }
+      const values = takeStep(learner, stepper, raw, learningRate(training, moment), dice.for('step', step))
+      step++
+      rate.tick()
+      window.report(step, values)
+      refuseDivergence(step, values.loss!)
+      const imagesPerSecond = rate.imagesPerSecond()
+      if (step % rateSteps === 0 && imagesPerSecond !== null)
+        window.report(step, { imagesPerSecond, waitShare: rate.waitShare() })
+      window.progress(progressOf(options, step, perEpoch, values.loss!, imagesPerSecond))
+      window.onStep?.(step)
+      if (step === steps || step % checkpointEverySteps === 0) await save(step === steps)
+      await setImmediate()
     }
-    if (starts) rate.restart()
-    const raw = (await loader.next()).value
-    const moment = { step, steps, stepsPerEpoch: perEpoch }
-    const values = takeStep(learner, stepper, raw, learningRate(training, moment), dice.for('step', step))
-    step++
-    rate.tick()
-    window.report(step, values)
-    refuseDivergence(step, values.loss!)
-    const imagesPerSecond = rate.imagesPerSecond()
-    if (step % rateSteps === 0 && imagesPerSecond !== null) window.report(step, { imagesPerSecond })
-    window.progress(progressOf(options, step, perEpoch, values.loss!, imagesPerSecond))
-    window.onStep?.(step)
-    if (step === steps || step % checkpointEverySteps === 0) await save(step === steps)
-    await setImmediate()
+    await saver.finish()
+    return { step, stopped: false }
+  } finally {
+    await saver.settle()
+    await loader.return(undefined as never)
   }
-  return { step, stopped: false }
 }
 
 /**

@@ -56,7 +56,7 @@ async function run({ start, stopAfter, training = makeTraining(), given = method
       window: {
         report(step, values) {
           for (const [name, value] of Object.entries(values))
-            if (name !== 'imagesPerSecond') told.metrics.push({ step, name, value })
+            if (!['imagesPerSecond', 'waitShare'].includes(name)) told.metrics.push({ step, name, value })
         },
         progress: (progress) => void told.progress.push(progress),
         save: (checkpoint, { final }) => void saved.push({ checkpoint, final }),

@@ -1,0 +1,45 @@
+// The thread that draws the views of batches, so that the one that trains never does.
+import { parentPort } from 'node:worker_threads'
+import { type DrawView, drawViews } from './augment.ts'
+import { rollDice } from './dice.ts'
+import type { DrawOrder } from './drawing.ts'
+
+export interface DrawTask extends DrawOrder {
+  id: number
+  into: Float32Array[]
+}
+
+export interface Drawn {
+  id: number
+  into: Float32Array[]
+}
+
+/** Their tables take longer to make than a batch to draw. */
+const known = new Map<string, DrawView[]>()
+
+function drawsFor({ shape, views }: DrawOrder): DrawView[] {
+  const key = JSON.stringify([shape, views])
+  const found = known.get(key) ?? views.map((view) => drawViews(shape, view))
+  known.set(key, found)
+  return found
+}
+
+function draw(task: DrawTask): void {
+  const { shape, seed, step, indices, bytes, into } = task
+  const image = shape[0] * shape[1] * shape[2]
+  const dice = rollDice(seed).for('augment', step)
+  const draws = drawsFor(task)
+  for (let i = 0; i < indices.length; i++) {
+    const imageDice = dice.for(indices[i]!)
+    for (const [v, drawView] of draws.entries()) drawView(bytes, i * image, into[v]!, i * image, imageDice)
+  }
+}
+
+parentPort!.on('message', (task: DrawTask) => {
+  draw(task)
+  const drawn: Drawn = { id: task.id, into: task.into }
+  parentPort!.postMessage(
+    drawn,
+    drawn.into.map(({ buffer }) => buffer as ArrayBuffer),
+  )
+})
