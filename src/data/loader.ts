@@ -55,8 +55,8 @@ function batchReader({ dataset, batchSize, seed, views }: LoaderOptions) {
 
 /**
  * Batches for ever, from `firstStep` on; the same (seed, step, index) draws the same view, so a loader opened at step
- * s goes on as one that has run there. The next batches of the epoch are drawn in another thread while the current
- * one is at work.
+ * s goes on as one that has run there. The next batches are drawn in another thread while the current one is at work,
+ * those of the next epoch only where its order is the shuffle.
  */
 export async function* openLoader(options: LoaderOptions): AsyncGenerator<RawBatch, never, undefined> {
   const { dataset, batchSize, seed, firstStep = 0 } = options
@@ -65,24 +65,26 @@ export async function* openLoader(options: LoaderOptions): AsyncGenerator<RawBat
   prepareDrawing()
   const order = options.order ?? shuffled(dataset.size, seed)
   const reader = batchReader(options)
-  for (let epoch = Math.floor(firstStep / perEpoch); ; epoch++) {
-    const visits = order(epoch)
-    const prepare = (step: number) => {
-      const from = (step - epoch * perEpoch) * batchSize
-      const indices = Int32Array.from({ length: batchSize }, (_, i) => visits[from + i]!)
-      const batch = reader.read(step, epoch, indices)
-      // It is awaited later; until then a failure must not count as unhandled.
-      batch.catch(() => {})
-      return batch
-    }
-    const end = (epoch + 1) * perEpoch
-    const first = Math.max(firstStep, epoch * perEpoch)
-    const coming: Promise<RawBatch>[] = []
-    for (let step = first; step < end; step++) {
-      while (coming.length <= ahead && step + coming.length < end) coming.push(prepare(step + coming.length))
-      const batch = await coming.shift()!
-      yield batch
-      reader.giveBack(batch)
-    }
+  let visits: ArrayLike<number> = []
+  let visited = -1
+  const prepare = (step: number) => {
+    const epoch = Math.floor(step / perEpoch)
+    if (epoch !== visited) visits = order(epoch)
+    visited = epoch
+    const from = (step - epoch * perEpoch) * batchSize
+    const indices = Int32Array.from({ length: batchSize }, (_, i) => visits[from + i]!)
+    const batch = reader.read(step, epoch, indices)
+    // It is awaited later; until then a failure must not count as unhandled.
+    batch.catch(() => {})
+    return batch
+  }
+  const coming: Promise<RawBatch>[] = []
+  for (let step = firstStep; ; step++) {
+    // An order that is given may depend on what is learned until its epoch begins.
+    const end = options.order ? (Math.floor(step / perEpoch) + 1) * perEpoch : Number.POSITIVE_INFINITY
+    while (coming.length <= ahead && step + coming.length < end) coming.push(prepare(step + coming.length))
+    const batch = await coming.shift()!
+    yield batch
+    reader.giveBack(batch)
   }
 }
