@@ -242,13 +242,15 @@ const memoryDefaults = {
   MALLOC_MMAP_THRESHOLD_: '2000000000',
   MALLOC_TRIM_THRESHOLD_: '8000000000',
   MALLOC_ARENA_MAX: '1',
+  // Large pages, of which a large buffer needs few.
+  GLIBC_TUNABLES: 'glibc.malloc.hugetlb=1',
 }
 
 const inherited = [
   ...['PATH', 'HOME', 'USER', 'LANG', 'LC_\\w+', 'TZ', 'TMPDIR', 'TMP', 'TEMP', 'SystemRoot', 'LD_LIBRARY_PATH'],
   ...['NODE_EXTRA_CA_CERTS', 'SSL_CERT_\\w+'],
   // Of the engines: how memory is had, which GPUs there are, how TensorFlow is tuned.
-  ...['MALLOC_\\w+', 'CUDA_\\w+', 'NVIDIA_\\w+', 'TF_\\w+'],
+  ...['MALLOC_\\w+', 'GLIBC_TUNABLES', 'CUDA_\\w+', 'NVIDIA_\\w+', 'TF_\\w+'],
 ]
 
 /**

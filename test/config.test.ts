@@ -87,11 +87,12 @@ describe('the settings', () => {
     expect(childEnvironment(4, given)).toEqual({
       ...{ PATH: '/bin', CUDA_VISIBLE_DEVICES: '1', TF_NUM_INTRAOP_THREADS: '4' },
       ...{ MALLOC_MMAP_THRESHOLD_: '2000000000', MALLOC_TRIM_THRESHOLD_: '8000000000', MALLOC_ARENA_MAX: '1' },
+      GLIBC_TUNABLES: 'glibc.malloc.hugetlb=1',
     })
   })
 
   it('leaves the memory settings of who has some', () => {
-    const own = { MALLOC_ARENA_MAX: '4', TF_NUM_INTRAOP_THREADS: '2' }
+    const own = { MALLOC_ARENA_MAX: '4', GLIBC_TUNABLES: 'glibc.malloc.check=1', TF_NUM_INTRAOP_THREADS: '2' }
     expect(childEnvironment(1, own)).toMatchObject({ ...own, MALLOC_TRIM_THRESHOLD_: '8000000000' })
   })
 

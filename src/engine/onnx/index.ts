@@ -1,6 +1,7 @@
 import { tf } from '../../tf.ts'
 import { OnnxBackend, type OnnxStats } from './backend.ts'
 import { runOnCpu } from './fallback.ts'
+import { installGradients } from './gradients.ts'
 import type { Trace } from './kernel.ts'
 import { lowerings, traces } from './kernels/index.ts'
 import { openRuntime, type Runtime } from './runtime.ts'
@@ -98,14 +99,14 @@ export async function startOnnx({ threads, onFallback = warn, runtime }: OnnxOpt
   registerKernels()
   tf.registerBackend('onnx', () => backend, 0)
   await tf.setBackend('onnx')
-  const undo = computeAfterSteps(backend)
+  const undo = [computeAfterSteps(backend), installGradients()]
   return {
     version: opened.version,
     threads,
     stats: () => backend.stats(),
     resetStats: () => backend.resetStats(),
     dispose() {
-      undo()
+      for (const put of undo) put()
       tf.removeBackend('onnx')
     },
   }

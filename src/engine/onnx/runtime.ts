@@ -88,7 +88,7 @@ function sessionOptions(threads: number) {
     interOpNumThreads: 1,
     graphOptimizationLevel: 'all' as const,
     enableCpuMemArena: false,
-    enableMemPattern: true,
+    enableMemPattern: false,
     executionMode: 'sequential' as const,
     logSeverityLevel: 4 as const,
     extra: { session: { intra_op: { allow_spinning: '1', spin_duration_us: '50' }, force_spinning_stop: '1' } },

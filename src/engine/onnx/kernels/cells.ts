@@ -24,20 +24,41 @@ export function placeCells(
   const lattices: (string | undefined)[] = []
   for (let i = 0; i < high; i++)
     for (let j = 0; j < wide; j++) {
-      const terms: string[] = []
+      let sum = ''
       for (let y = i; y < kernel[0]; y += high)
         for (let x = j; x < kernel[1]; x += wide) {
           const [down, right] = [(y - i) / high, (x - j) / wide]
-          const after = [rows - pooled[1] - down, columns - pooled[2] - right] as const
-          terms.push(shifted(graph, cells[y * kernel[1] + x]!, pooled, [down, right], after, layout))
+          const sides = [down, right, rows - pooled[1] - down, columns - pooled[2] - right] as const
+          sum = addShifted(graph, sum, cells[y * kernel[1] + x]!, pooled, sides, layout)
         }
-      lattices.push(terms.length > 1 ? graph.emit('Sum', terms) : terms[0])
+      lattices.push(sum || undefined)
     }
   const woven = weave(graph, lattices, lattice, strides, layout)
   const whole: Quad = [pooled[0], rows * high, columns * wide, pooled[3]]
   const before = [-pads[0], -pads[1]] as const
   const after = [shape[1] + pads[0] - whole[1], shape[2] + pads[1] - whole[2]] as const
   return shifted(graph, woven, whole, before, after, layout)
+}
+
+/** What has been summed, '' at first, and images with rows and columns of zeros around them. */
+function addShifted(
+  graph: Graph,
+  sum: string,
+  name: string,
+  shape: Quad,
+  [top, left, bottom, right]: readonly [number, number, number, number],
+  layout: Layout,
+): string {
+  const still = top + left + bottom + right === 0
+  if (layout === 'planes' || (still && !sum)) {
+    const made = shifted(graph, name, shape, [top, left], [bottom, right], layout)
+    return sum ? graph.emit('Add', [sum, made]) : made
+  }
+  // A convolution of each channel with 1 moves and adds in one pass.
+  const ones = graph.constant('float32', [shape[3], 1, 1, 1], new Float32Array(shape[3]).fill(1))
+  const window = { kernel_shape: [1, 1], strides: [1, 1], dilations: [1, 1], group: shape[3] }
+  const attributes = { ...window, pads: [top, left, bottom, right] }
+  return graph.emit('Conv', [name, ones, ...(sum ? ['', sum] : [])], attributes, 'com.microsoft.nchwc')
 }
 
 /** Images with rows and columns of zeros around them, or cut where a number is negative. */

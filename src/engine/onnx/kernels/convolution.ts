@@ -43,29 +43,22 @@ function attributesOf({ kernel, strides, dilations, pads }: Window): Record<stri
   return { kernel_shape: kernel, strides, dilations, pads }
 }
 
-/** The filter [h, w, from, to] as the runtime's blocked convolutions want it, turned by 180 degrees for a gradient. */
-function blockedFilter(graph: Graph, name: string, shape: readonly number[], turned: boolean): string {
+/** The filter [h, w, from, to] as the runtime's blocked convolutions want it. */
+function blockedFilter(graph: Graph, name: string, [height, width, from, to]: Quad): string {
   const b = graph.blockSize
-  const [height, width, inner, outer] = shape as unknown as Quad
-  const [from, to] = turned ? [outer, inner] : [inner, outer]
   const packed = from % b === 0
-  const seen = turned
-    ? [height, width, inner / b, b, ...(packed ? [outer / b, b] : [outer])]
-    : [height, width, ...(packed ? [inner / b, b] : [inner]), outer / b, b]
-  const perms = {
-    forward: packed ? [4, 2, 0, 1, 3, 5] : [3, 2, 0, 1, 4],
-    turned: packed ? [2, 4, 0, 1, 5, 3] : [2, 4, 0, 1, 3],
-  }
-  const source = turned ? turn(graph, name) : name
-  const moved = graph.transpose(graph.reshape(source, seen), turned ? perms.turned : perms.forward)
+  const seen = [height, width, ...(packed ? [from / b, b] : [from]), to / b, b]
+  const moved = graph.transpose(graph.reshape(name, seen), packed ? [4, 2, 0, 1, 3, 5] : [3, 2, 0, 1, 4])
   return graph.reshape(moved, [to, from, height, width])
 }
 
-/** A filter [h, w, from, to] turned by 180 degrees. */
+/** A filter [h, w, from, to] turned by 180 degrees, to [h, w, to, from]. */
 function turn(graph: Graph, filter: string): string {
   const lowest = -(2 ** 31)
   const places = [graph.integers([-1, -1]), graph.integers([lowest, lowest]), graph.integers([0, 1])]
-  return graph.emit('Slice', [filter, ...places, graph.integers([-1, -1])])
+  const turned = graph.emit('Slice', [filter, ...places, graph.integers([-1, -1])])
+  // Alone this is fast; as part of a larger rearrangement it would not be.
+  return graph.transpose(turned, [0, 1, 3, 2])
 }
 
 /** In which layout a convolution from `from` to `to` channels takes its images, where it can make blocks of them. */
@@ -97,15 +90,15 @@ function widened({ kernel, strides, dilations, pads }: Window, channels: number)
 
 /** A convolution of operand 0 with a filter of the shape [h, w, from, to] as operand 1. */
 function convolve(operation: Operation, graph: Graph, window: Window, turned: boolean): void {
-  const shape = operation.shapes[1]!
-  const [from, to] = turned ? [shape[3]!, shape[2]!] : [shape[2]!, shape[3]!]
-  const filter = graph.plain(operation, 1)
+  const [high, broad, inner, outer] = operation.shapes[1] as unknown as Quad
+  const [from, to] = turned ? [outer, inner] : [inner, outer]
+  const filter = turned ? turn(graph, graph.plain(operation, 1)) : graph.plain(operation, 1)
   const layout = blockedInput(graph, from, to)
   if (layout) {
     const wide = !turned && layout === 'planes' && window.dilations[1] === 1
     const images = wide ? asOneChannel(operation, graph) : graph.arranged(operation, 0, layout)
-    const seen = wide ? [shape[0]!, shape[1]! * from, 1, to] : shape
-    const blocked = blockedFilter(graph, wide ? graph.reshape(filter, seen) : filter, seen, turned)
+    const seen: Quad = wide ? [high, broad * from, 1, to] : [high, broad, from, to]
+    const blocked = blockedFilter(graph, wide ? graph.reshape(filter, seen) : filter, seen)
     const numbers = attributesOf(wide ? widened(window, from) : window)
     graph.remakeable(operation, ({ bias, relu = false }) => {
       const attributes = relu ? { ...numbers, activation: 'Relu' } : numbers
@@ -113,8 +106,7 @@ function convolve(operation: Operation, graph: Graph, window: Window, turned: bo
     })
     return
   }
-  const perm = turned ? [2, 3, 0, 1] : [3, 2, 0, 1]
-  const planes = graph.transpose(turned ? turn(graph, filter) : filter, perm)
+  const planes = graph.transpose(filter, [3, 2, 0, 1])
   const made = graph.emit('Conv', [graph.arranged(operation, 0, 'planes'), planes], attributesOf(window))
   graph.result(operation, made, 0, 'planes')
 }
