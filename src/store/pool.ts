@@ -11,11 +11,14 @@ export interface PoolOptions {
   statementSeconds?: number
 }
 
+/** After which Postgres ends the transaction of a process that fell asleep in it, lest its locks hold up others. */
+const sleepSeconds = 30
+
 /** Codes of Node, of Postgres and of Prisma that say the server is away, not that the statement is wrong. */
 const away = new Set([
   ...['ECONNREFUSED', 'ECONNRESET', 'ENOTFOUND', 'ETIMEDOUT', 'EPIPE', 'EHOSTUNREACH', 'ENETUNREACH', 'EAI_AGAIN'],
   ...['P1001', 'P1002', 'P1008', 'P1017', 'P2024'],
-  ...['57P01', '57P02', '57P03', '53300', '08000', '08001', '08003', '08004', '08006'],
+  ...['25P03', '57P01', '57P02', '57P03', '53300', '08000', '08001', '08003', '08004', '08006'],
 ])
 
 /** The code of what went wrong below: Prisma keeps that of Postgres in the cause of its adapter's error. */
@@ -75,6 +78,7 @@ export function openPool({ url, max, name, statementSeconds }: PoolOptions): pg.
     connectionTimeoutMillis: 10_000,
     idleTimeoutMillis: 30_000,
     keepAlive: true,
+    idle_in_transaction_session_timeout: sleepSeconds * 1000,
     ...(statementSeconds === undefined ? {} : { statement_timeout: statementSeconds * 1000 }),
   })
   pool.on('error', () => {}) // an idle connection broke; the next statement opens another or says why it cannot

@@ -90,15 +90,15 @@ describe('gestalt plan', () => {
   it('plans a recipe without a server', async () => {
     const { code, out } = await gestalt(['plan', recipe, '--json'])
     expect(code).toBe(0)
-    expect(lastLine(out)).toMatchObject({ runs: 1, steps: 624, images: { train: 10_000, test: 2_000 } })
+    expect(lastLine(out)).toMatchObject({ runs: 1, steps: 936, images: { train: 10_000, test: 2_000 } })
   })
 
   it('names every fault of a definition', async () => {
-    const text = readFileSync(recipe, 'utf8').replace('"epochs": 8', '"epochs": "8"').replace('"npid"', '"npdi"')
+    const text = readFileSync(recipe, 'utf8').replace('"epochs": 12', '"epochs": "12"').replace('"npid"', '"npdi"')
     const { code, error } = await gestalt(['plan', '-'], {}, text)
     expect(code).toBe(3)
     expect(error).toMatch(
-      /2 faults\n {2}\/method\/name {2}no method 'npdi'.*\n {2}\/training\/epochs {2}is the text "8"/,
+      /2 faults\n {2}\/method\/name {2}no method 'npdi'.*\n {2}\/training\/epochs {2}is the text "12"/,
     )
   })
 

@@ -76,8 +76,20 @@ describe('a database', () => {
     await database.close()
   })
 
+  it('lets nobody hold locks who fell asleep in a transaction', async () => {
+    const database = await openDatabase({ url: scratch.url, max: 2, name: 'sleep-test' })
+    const sleeper = await database.pool.connect()
+    const { rows } = await sleeper.query('SHOW idle_in_transaction_session_timeout')
+    expect(rows).toEqual([{ idle_in_transaction_session_timeout: '30s' }])
+    await sleeper.query("SET idle_in_transaction_session_timeout = '100ms'; BEGIN; LOCK TABLE runs")
+    expect(await openLedger(database).countRuns()).toBe(0)
+    await expect(sleeper.query('SELECT 1')).rejects.toSatisfy(isPostgresAway)
+    sleeper.release(true)
+    await database.close()
+  })
+
   it('knows what says that it is away', () => {
-    for (const code of ['ECONNREFUSED', '57P01', 'P1001']) expect(isPostgresAway({ code })).toBe(true)
+    for (const code of ['ECONNREFUSED', '25P03', '57P01', 'P1001']) expect(isPostgresAway({ code })).toBe(true)
     expect(isPostgresAway(new Error('Connection terminated unexpectedly'))).toBe(true)
     const ofPrisma = { code: 'P2039', meta: { driverAdapterError: { cause: { originalCode: '57P01' } } } }
     expect(isPostgresAway(ofPrisma)).toBe(true)
