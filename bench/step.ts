@@ -1,6 +1,7 @@
 // A training step of recipes/npid-fashion-quick.json on each engine, through the real training loop.
 // Rounds are interleaved and the median counts, since other processes disturb single timings.
 import { readFileSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
 import type { ByteSource } from '../src/data/dataset.ts'
 import { chooseEngine } from '../src/engine/choose.ts'
 import { type Definition, parseDefinition } from '../src/experiments/definition.ts'
@@ -23,8 +24,13 @@ function definition(batchSize: number): Definition {
 }
 
 /** Milliseconds a step: from the first step after `warmUp` to the last. */
-async function measure(engine: 'wasm' | 'cpu', batchSize: number, steps: number, warmUp: number): Promise<number> {
-  await chooseEngine(engine)
+async function measure(
+  engine: 'onnx' | 'wasm' | 'cpu',
+  batchSize: number,
+  steps: number,
+  warmUp: number,
+): Promise<number> {
+  await chooseEngine(engine, { threads: availableParallelism() })
   const halt = new AbortController()
   const context = createMemoryContext(noBytes, { stop: halt.signal })
   let [began, ended, taken] = [0, 0, 0]
@@ -45,7 +51,9 @@ async function measure(engine: 'wasm' | 'cpu', batchSize: number, steps: number,
 
 const median = (values: number[]) => [...values].sort((a, b) => a - b)[values.length >> 1]!
 const cases = [
+  { engine: 'onnx', batchSize: 128, steps: 60, warmUp: 10 },
   { engine: 'wasm', batchSize: 128, steps: 20, warmUp: 5 },
+  { engine: 'onnx', batchSize: 8, steps: 60, warmUp: 10 },
   { engine: 'wasm', batchSize: 8, steps: 10, warmUp: 3 },
   { engine: 'cpu', batchSize: 8, steps: 1, warmUp: 1 },
 ] as const
@@ -61,6 +69,12 @@ for (const row of rows)
   console.log(
     `${row.engine.padEnd(5)} batch ${String(row.batchSize).padStart(3)}  ${row.milliseconds} ms a step  ${row.imagesPerSecond} images/s`,
   )
-const ratio = Math.round(rows[2]!.milliseconds / rows[1]!.milliseconds)
-console.log(`wasm is ${ratio} times as fast as plain JavaScript at batch 8`)
-console.log(JSON.stringify({ bench: 'step', rows, wasmOverCpuAtBatch8: ratio }))
+const at = (engine: string, batchSize: number) =>
+  rows.find((row) => row.engine === engine && row.batchSize === batchSize)!.milliseconds
+const round = (value: number) => Math.round(value * 10) / 10
+const onnxOverWasm = round(at('wasm', 128) / at('onnx', 128))
+const wasmOverCpuAtBatch8 = Math.round(at('cpu', 8) / at('wasm', 8))
+console.log(
+  `onnx is ${onnxOverWasm} times as fast as wasm, which is ${wasmOverCpuAtBatch8} times as fast as plain JavaScript`,
+)
+console.log(JSON.stringify({ bench: 'step', rows, onnxOverWasm, wasmOverCpuAtBatch8 }))

@@ -164,10 +164,11 @@ export class Graph extends Emitter {
   private reduceImages(operation: Operation, op: 'ReduceSum' | 'ReduceMean', overBatch: boolean): string {
     const [n, height, width, channels] = operation.shapes[0] as unknown as Quad
     const images = this.named(operation.inputs[0]!, 'blocks')
-    const means = this.reshape(this.emit('GlobalAveragePool', [images], {}, 'com.microsoft.nchwc'), [n, channels])
-    const all = overBatch ? this.emit(op, [means, this.integers([0])], { keepdims: 0 }) : means
+    const means = this.emit('GlobalAveragePool', [images], {}, 'com.microsoft.nchwc')
+    const all = overBatch ? this.emit(op, [means, this.integers([0, 2, 3])], { keepdims: 0 }) : means
     const made = op === 'ReduceMean' ? all : this.emit('Mul', [all, this.scalar(height * width)])
-    return this.reshape(made, operation.outputs[0]!.shape)
+    const { shape } = operation.outputs[0]!
+    return sameShape(shape, overBatch ? [channels] : [n, channels, 1, 1]) ? made : this.reshape(made, shape)
   }
 
   /** Ends the graph: what it computes under which name, and which leaves it needs. */
@@ -326,7 +327,7 @@ export class Graph extends Emitter {
     if (operation.inputs[i]!.dtype !== 'float32') return undefined
     if (!single && (seen.at(-1) !== channels || sizeOf(seen) !== channels)) return undefined
     const plain = this.named(operation.inputs[i]!, 'plain')
-    if (!single) return this.reshape(plain, [channels])
+    if (!single) return sameShape(operation.inputs[i]!.shape, [channels]) ? plain : this.reshape(plain, [channels])
     return this.emit('Expand', [this.reshape(plain, [1]), this.integers([channels])])
   }
 

@@ -79,7 +79,7 @@ function synchronousSession(require: NodeJS.Require): RuntimePackage['Synchronou
 
 /**
  * How models are loaded. The arena would keep each session's peak memory. Threads wait awake for the next operation, of
- * which there are hundreds in some milliseconds, but for 50 us at most and not between runs: others compute here too.
+ * which there are hundreds in some milliseconds, but for 200 us at most and not between runs: others compute here too.
  * What goes wrong is told by errors, not on the console.
  */
 function sessionOptions(threads: number) {
@@ -91,7 +91,7 @@ function sessionOptions(threads: number) {
     enableMemPattern: false,
     executionMode: 'sequential' as const,
     logSeverityLevel: 4 as const,
-    extra: { session: { intra_op: { allow_spinning: '1', spin_duration_us: '50' }, force_spinning_stop: '1' } },
+    extra: { session: { intra_op: { allow_spinning: '1', spin_duration_us: '200' }, force_spinning_stop: '1' } },
   }
 }
 
