@@ -32,11 +32,11 @@ export interface Plan {
 
 const float = 4
 
-/** What Node.js and TensorFlow.js take once they have run a while, in bytes (measured). */
-const processBytes = 300 * 2 ** 20
+/** What Node.js and the onnx engine with its compiled graphs take once they have run a while, in bytes (measured). */
+const processBytes = 500 * 2 ** 20
 
-/** What is not collected yet, as a share of what is in use (measured). */
-const slack = 0.25
+/** What is not collected yet or kept for the next step, as a share of what is in use (measured). */
+const slack = 0.75
 
 /** The newest two and the final one. */
 const checkpointsKept = 3
@@ -96,8 +96,8 @@ function numbers(shape: readonly number[]): number {
 }
 
 /**
- * The process, and with a slack the dataset's own memory and the larger of
- * training: weights, gradients and optimiser slots; what the method remembers; two prepared batches; and a batch's
+ * The process, and with a slack the dataset's own memory and, since the engine gives nothing back in between, both
+ * training: weights, gradients and optimiser slots; what the method remembers; five prepared batches; and a batch's
  * activations at every tap three times (the value, its gradient, and one for the operations between);
  * evaluating: every image as floats, twice, its embedding, and its features at each tap no wider than the image.
  */
@@ -109,11 +109,11 @@ function expectMemory(definition: Definition, corpus: DatasetDescription, net: N
   const training =
     method.weights * float * (2 + slots(definition)) +
     method.memoryBytes +
-    batchSize * float * (2 * image + 3 * (total(taps) + method.dimension))
+    batchSize * float * (5 * image + 3 * (total(taps) + method.dimension))
   const features = 2 * image + method.dimension + total(taps.filter((size) => size <= image))
   const images = corpus.size.train + corpus.size.test
   const evaluating = definition.evaluations.length > 0 ? images * features * float : 0
-  const used = (corpus.memoryBytes ?? 0) + Math.max(training, evaluating)
+  const used = (corpus.memoryBytes ?? 0) + training + evaluating
   return Math.round(processBytes + (1 + slack) * used)
 }
 
