@@ -1,6 +1,9 @@
 #!/usr/bin/env node
 // npm run bench -- NAME: runs bench/NAME.ts. Each prints its result as JSON on the last line.
+import { spawnSync } from 'node:child_process'
 import { readdirSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
+import { fileURLToPath } from 'node:url'
 import { register } from 'tsx/esm/api'
 
 const here = new URL('.', import.meta.url)
@@ -13,4 +16,12 @@ if (!name || !names.includes(name)) {
   process.exit(2)
 }
 register()
-await import(new URL(`${name}.ts`, here).href)
+const { childEnvironment } = await import(new URL('../src/config.ts', here).href)
+// In a process with the memory settings of those that train, which must stand before it starts.
+const env = { ...process.env, ...childEnvironment(availableParallelism()) }
+const script = fileURLToPath(new URL(`${name}.ts`, here))
+const { status } = spawnSync(process.execPath, ['--import', 'tsx', script, ...process.argv.slice(2)], {
+  env,
+  stdio: 'inherit',
+})
+process.exit(status ?? 1)
