@@ -19,7 +19,7 @@ const drawn = (shape: number[], seed: number) => {
 async function outcome(backend: string, shapes: number[][], compute: (...xs: Tensor4D[]) => Tensor4D) {
   await tf.setBackend(backend)
   const made = tf.tidy(() => {
-    const operands = shapes.map((shape, i) => tf.tensor(drawn(shape, i), shape) as Tensor4D)
+    const operands = shapes.map((shape, i) => tf.tensor<tf.Rank>(drawn(shape, i), shape) as Tensor4D)
     const weigh = (y: Tensor4D) => tf.sum(tf.mul(y, tf.tensor4d(drawn(y.shape, 9), y.shape)))
     const gradients = tf.grads((...xs) => weigh(compute(...(xs as Tensor4D[]))))(operands)
     return [compute(...operands), ...gradients]
