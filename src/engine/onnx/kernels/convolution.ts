@@ -2,7 +2,7 @@ import { tf } from '../../../tf.ts'
 import type { Attribute } from '../emitter.ts'
 import type { Graph } from '../graph.ts'
 import type { Attributes, KernelGroup, Lowering, Trace } from '../kernel.ts'
-import { fitsBlocks, type Layout, type Quad } from '../layout.ts'
+import type { Layout, Quad } from '../layout.ts'
 import type { Operation } from '../record.ts'
 import { filterGradient } from './filter-gradient.ts'
 
@@ -166,9 +166,6 @@ const inputGradient: Lowering = (operation, graph) => {
 }
 
 const lowerConv2D: Lowering = (operation, graph) => convolve(operation, graph, operation.attributes as Window, false)
-
-/** Whether the result of a convolution may be kept in blocks. */
-export const inBlocks = (graph: Graph, shape: readonly number[]): boolean => fitsBlocks(shape, graph.blockSize)
 
 export const convolution: KernelGroup = {
   traces: {
