@@ -45,6 +45,15 @@ export interface Model {
 /** The numbers by which ONNX calls the types of elements (TensorProto.DataType). */
 export const elementTypes = { float32: 1, int32: 6, int64: 7, bool: 9 } as const
 
+/** Attributes as text, different for different ones: JSON alone says null of every number that is not finite. */
+export function textOf(attributes: object): string {
+  const text = JSON.stringify(attributes)
+  if (!text.includes('null')) return text
+  return JSON.stringify(attributes, (_, value) =>
+    Number.isFinite(value) || typeof value !== 'number' ? value : `${value}`,
+  )
+}
+
 /** Writes the nodes of an ONNX graph. Equal nodes and constants become one. */
 export class Emitter {
   protected readonly nodes: Node[] = []
@@ -67,7 +76,7 @@ export class Emitter {
     attributes: Record<string, Attribute> = {},
     domain: Domain = '',
   ): string[] {
-    const key = `${domain}.${op}(${inputs.join()})${outputs}${JSON.stringify(attributes)}`
+    const key = `${domain}.${op}(${inputs.join()})${outputs}${textOf(attributes)}`
     const found = this.known.get(key)
     if (found) return found
     const made = Array.from({ length: outputs }, () => `t${this.count++}`)

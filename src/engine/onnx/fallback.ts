@@ -35,16 +35,21 @@ export function runOnCpu(
     carried.push(info)
     return info
   }
-  const operands: unknown = Array.isArray(inputs)
-    ? inputs.map(carry)
-    : Object.fromEntries(Object.entries(inputs).map(([name, x]) => [name, x && carry(x)]))
-  const made = kernelFunc({ inputs: operands as Inputs, attrs: attributes, backend: cpu })
+  const compute = () => {
+    const operands: unknown = Array.isArray(inputs)
+      ? inputs.map(carry)
+      : Object.fromEntries(Object.entries(inputs).map(([name, x]) => [name, x && carry(x)]))
+    return kernelFunc({ inputs: operands as Inputs, attrs: attributes, backend: cpu })
+  }
   const bringBack = ({ dataId, shape, dtype }: TensorInfo): TensorInfo => {
     const values = cpu.readSync(dataId)
     cpu.disposeData(dataId)
     return { dataId: backend.write(values, shape, dtype), shape, dtype }
   }
-  const results = Array.isArray(made) ? made.map(bringBack) : bringBack(made)
-  for (const { dataId } of carried) cpu.disposeData(dataId, true)
-  return results
+  try {
+    const made = compute()
+    return Array.isArray(made) ? made.map(bringBack) : bringBack(made)
+  } finally {
+    for (const { dataId } of carried) cpu.disposeData(dataId, true)
+  }
 }

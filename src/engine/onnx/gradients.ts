@@ -6,12 +6,26 @@ function kept(x: Tensor, attributes: tf.NamedAttrMap): number[] {
   return x.shape.map((side, i) => (axes.includes(i) ? 1 : side))
 }
 
+/**
+ * x, of one number along some axes, in a larger shape. That of tfjs is a Tile, whose own gradient records a slice for each
+ * repetition and knows ranks up to 4: the gradient of a gradient needs this one.
+ */
+function spread(x: Tensor, shape: number[]): Tensor {
+  if (shape.includes(0)) return tf.zeros(shape)
+  const axes = shape.flatMap((side, axis) => (side === x.shape[axis] ? [] : [axis]))
+  const layer = tf.customGrad((operand) => ({
+    value: tf.broadcastTo(operand as Tensor, shape as never) as Tensor,
+    gradFunc: (dy: Tensor) => (axes.length === 0 ? tf.clone(dy) : tf.sum(dy, axes, true)),
+  }))
+  return layer(x)
+}
+
 /** dy for every number that went into a sum. That of tfjs makes an array of ones as large as the operand each time. */
 const sumGradient: tf.GradConfig = {
   kernelName: 'Sum',
   inputsToSave: ['x'],
   gradFunc: (dy, [x], attributes) => ({
-    x: () => tf.broadcastTo(tf.reshape(dy as Tensor, kept(x!, attributes)), x!.shape as never),
+    x: () => spread(tf.reshape(dy as Tensor, kept(x!, attributes)), x!.shape),
   }),
 }
 
@@ -23,7 +37,7 @@ const meanGradient: tf.GradConfig = {
     x: () => {
       const shape = kept(x!, attributes)
       const share = tf.div(dy as Tensor, x!.size / tf.util.sizeFromShape(shape))
-      return tf.broadcastTo(tf.reshape(share, shape), x!.shape as never)
+      return spread(tf.reshape(share, shape), x!.shape)
     },
   }),
 }

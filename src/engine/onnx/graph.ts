@@ -148,7 +148,9 @@ export class Graph extends Emitter {
       this.result(operation, name)
       return
     }
-    if (layout === 'blocks' && (op === 'ReduceSum' || op === 'ReduceMean') && rest.endsWith('3')) {
+    // The runtime's pooling knows floats only.
+    const floats = operation.inputs[0]!.dtype === 'float32'
+    if (floats && layout === 'blocks' && (op === 'ReduceSum' || op === 'ReduceMean') && rest.endsWith('3')) {
       this.result(operation, this.reduceImages(operation, op, !rest.startsWith('0')))
       return
     }
@@ -293,7 +295,8 @@ export class Graph extends Emitter {
     const known = this.names.get(inputs[whole]!)!
     if (kind === 'Add' && known.remake && this.uses.get(inputs[whole]!) === 1) {
       const { remake } = known
-      const again: Remake = ({ relu = false }) => remake({ bias: other, relu })
+      const again: Remake = ({ bias, relu = false }) =>
+        remake({ bias: bias === undefined ? other : this.emit('Add', [other, bias]), relu })
       this.names.set(outputs[0]!, { blocks: again({}), remake: again })
       return true
     }

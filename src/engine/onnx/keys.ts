@@ -1,3 +1,4 @@
+import { textOf } from './emitter.ts'
 import type { Attributes } from './kernel.ts'
 import type { Operation, Value } from './record.ts'
 
@@ -38,7 +39,7 @@ function numberOf(word: string): number {
 }
 
 function putAttributes(attributes: Attributes | undefined): void {
-  put(attributes === undefined ? -1 : numberOf(JSON.stringify(attributes)))
+  put(attributes === undefined ? -1 : numberOf(textOf(attributes)))
 }
 
 function markNeeded(recorded: readonly Operation[], roots: readonly Value[]): void {

@@ -106,6 +106,13 @@ function explain(error: unknown): Error {
       'take smaller batches or smaller images, or give the process more memory',
       { cause: error },
     )
+  // A fault of the numbers: it would be one on every engine.
+  if (/out of (data )?bounds|out of range/i.test(message))
+    return new Unavailable(
+      `an index lies outside of its tensor${place}: ${message}`,
+      'see that indices and labels are whole numbers from 0 to below the number of rows or classes',
+      { cause: error },
+    )
   return new Unavailable(
     `the engine cannot compute this${place}: ${message}`,
     'choose another engine: GESTALT_ENGINE=wasm',

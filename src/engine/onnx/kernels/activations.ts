@@ -50,7 +50,8 @@ const prelu: Trace = ({ x, alpha }, _, tracer) =>
   tracer.operation('Prelu', [x!, alpha!], [{ shape: broadcast(x!.shape, alpha!.shape), dtype: 'float32' }])
 
 const lowerPrelu: Lowering = (operation, graph) =>
-  graph.elementwise(operation, ([x, alpha]) => {
+  graph.elementwise(operation, (names) => {
+    const [x, alpha] = names.map((name, i) => castTo(graph, name, operation.inputs[i]!.dtype, 'float32'))
     const negative = graph.emit('Less', [x!, graph.scalar(0)])
     return graph.emit('Where', [negative, graph.emit('Mul', [x!, alpha!]), x!])
   })

@@ -151,7 +151,11 @@ const lowerAddN: Lowering = (operation, graph) => {
   const floats = operation.outputs[0]!.dtype === 'float32'
   graph.elementwise(operation, (names) => {
     if (names.length === 1) return graph.emit('Identity', names)
-    return floats ? graph.emit('Sum', names) : names.reduce((sum, name) => graph.emit('Add', [sum, name]))
+    if (floats) return graph.emit('Sum', names)
+    const { dtype } = operation.outputs[0]!
+    const terms = names.map((name) => castTo(graph, name, dtype, 'int32'))
+    const sum = terms.reduce((so, term) => graph.emit('Add', [so, term]))
+    return castTo(graph, sum, 'int32', dtype)
   })
 }
 
@@ -166,13 +170,16 @@ const select: Trace = ({ condition, t, e }, _, tracer) => {
 const lowerSelect: Lowering = (operation, graph) => {
   const [condition, t, e] = operation.inputs
   const to = operation.outputs[0]!.dtype
-  graph.elementwise(operation, ([c, x, y]) =>
-    graph.emit('Where', [
+  // The runtime chooses among numbers only.
+  const within = to === 'bool' ? 'int32' : to
+  graph.elementwise(operation, ([c, x, y]) => {
+    const chosen = graph.emit('Where', [
       castTo(graph, c!, condition!.dtype, 'bool'),
-      castTo(graph, x!, t!.dtype, to),
-      castTo(graph, y!, e!.dtype, to),
-    ]),
-  )
+      castTo(graph, x!, t!.dtype, within),
+      castTo(graph, y!, e!.dtype, within),
+    ])
+    return castTo(graph, chosen, within, to)
+  })
 }
 
 /** The bounds are inputs, so that other bounds need no other graph. */

@@ -1,8 +1,8 @@
 import { tf } from '../../../tf.ts'
 import type { Attribute } from '../emitter.ts'
 import type { Graph } from '../graph.ts'
-import type { Attributes, KernelGroup, Lowering, Trace } from '../kernel.ts'
-import type { Layout, Quad } from '../layout.ts'
+import type { Attributes, KernelGroup, Lowering, Trace, Tracer } from '../kernel.ts'
+import { assertWindows, type Layout, type Quad, sizeOf } from '../layout.ts'
 import type { Operation } from '../record.ts'
 import { filterGradient } from './filter-gradient.ts'
 
@@ -35,6 +35,9 @@ function windowOf(image: readonly number[], filter: readonly number[], attribute
     dilations: [info.dilationHeight, info.dilationWidth],
     pads: [top, left, bottom, right],
   }
+  const reach = [info.effectiveFilterHeight, info.effectiveFilterWidth]
+  const out = [info.outHeight, info.outWidth]
+  assertWindows('conv2d', [info.inHeight, info.inWidth], reach, window.strides, window.pads, out)
   return { window, shape: info.outShape }
 }
 
@@ -111,24 +114,37 @@ function convolve(operation: Operation, graph: Graph, window: Window, turned: bo
   graph.result(operation, made, 0, 'planes')
 }
 
+/** Of operands without numbers the runtime never returns, or the process dies: their convolution is known. */
+function record(
+  kind: string,
+  operands: [tf.TensorInfo, tf.TensorInfo],
+  shape: number[],
+  window: Window,
+  tracer: Tracer,
+) {
+  const empty = operands.some((operand) => sizeOf(operand.shape) === 0)
+  if (empty) return tracer.leaf(new Float32Array(sizeOf(shape)), shape, 'float32')
+  return tracer.operation(kind, operands, [{ shape, dtype: 'float32' }], window)
+}
+
 const conv2D: Trace = (inputs, attributes, tracer) => {
   const { x, filter } = inputs
   const { window, shape } = windowOf(x!.shape, filter!.shape, attributes)
-  return tracer.operation('Conv2D', [x!, filter!], [{ shape, dtype: 'float32' }], window)
+  return record('Conv2D', [x!, filter!], shape, window, tracer)
 }
 
 const conv2DBackpropInput: Trace = (inputs, attributes, tracer) => {
   const { dy, filter } = inputs
   const shape = attributes.inputShape as number[]
   const { window } = windowOf(shape, filter!.shape, attributes)
-  return tracer.operation('Conv2DBackpropInput', [dy!, filter!], [{ shape, dtype: 'float32' }], window)
+  return record('Conv2DBackpropInput', [dy!, filter!], shape, window, tracer)
 }
 
 const conv2DBackpropFilter: Trace = (inputs, attributes, tracer) => {
   const { x, dy } = inputs
   const shape = attributes.filterShape as number[]
   const { window } = windowOf(x!.shape, shape, attributes)
-  return tracer.operation('Conv2DBackpropFilter', [x!, dy!], [{ shape, dtype: 'float32' }], window)
+  return record('Conv2DBackpropFilter', [x!, dy!], shape, window, tracer)
 }
 
 /**

@@ -49,13 +49,14 @@ export const filterGradient: Lowering = (operation, graph) => {
   const { kernel, strides, pads } = operation.attributes as Window
   const x = operation.shapes[0] as unknown as Quad
   const dy = operation.shapes[1] as unknown as Quad
-  const parts = graph.partsOf(operation, 1)
+  const channels = x[3]
+  const partial = dy[0] * dy[3] * kernel[0] * kernel[1] * channels
+  const parts = partial <= partialLimit ? graph.partsOf(operation, 1) : undefined
   if (parts && strides[0] === 1 && strides[1] === 1) {
     inParts(operation, graph, parts)
     return
   }
   const reach = [(dy[1] - 1) * strides[0] + kernel[0], (dy[2] - 1) * strides[1] + kernel[1]] as const
-  const channels = x[3]
   const window = {
     kernel_shape: [dy[1], dy[2]],
     strides: [1, 1],
@@ -63,7 +64,6 @@ export const filterGradient: Lowering = (operation, graph) => {
     pads: [0, 0, 0, 0],
   }
   const blocked = graph.blockSize > 0 && dy[3] % graph.blockSize === 0
-  const partial = dy[0] * dy[3] * kernel[0] * kernel[1] * channels
   const each = blocked && partial <= partialLimit
   const groups = each ? groupsFor(graph, dy[0]) : dy[0]
   const inside = padded(graph, graph.plain(operation, 0), x, pads, reach, groups - dy[0])

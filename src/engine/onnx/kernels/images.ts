@@ -1,5 +1,6 @@
 import type { Attributes, KernelGroup, Lowering, Trace } from '../kernel.ts'
 import type { Quad } from '../layout.ts'
+import { castTo } from './casts.ts'
 
 /** Where a resized row or column comes from: two neighbours, and how far towards the second. */
 interface Source {
@@ -57,7 +58,7 @@ const resizeBilinear: Lowering = (operation, graph) => {
   const from = operation.shapes[0]!
   const to = operation.outputs[0]!.shape
   const resizing = operation.attributes as unknown as Resizing
-  let name = graph.plain(operation, 0)
+  let name = castTo(graph, graph.plain(operation, 0), operation.inputs[0]!.dtype, 'float32')
   for (const axis of [2, 1]) {
     const { first, second, share } = between(from[axis]!, to[axis]!, resizing)
     const low = graph.emit('Gather', [name, graph.integers(first)], { axis })

@@ -2,7 +2,7 @@ import { tf } from '../../../tf.ts'
 import type { Attribute } from '../emitter.ts'
 import type { Graph } from '../graph.ts'
 import type { Attributes, KernelGroup, Lowering, Trace } from '../kernel.ts'
-import { fitsBlocks, type Layout, type Quad, sizeOf } from '../layout.ts'
+import { assertWindows, fitsBlocks, type Layout, type Quad, sizeOf } from '../layout.ts'
 import type { Operation } from '../record.ts'
 import { placeCells } from './cells.ts'
 
@@ -30,6 +30,8 @@ function poolingOf(image: readonly number[], attributes: Attributes): { pooling:
     strides: [info.strideHeight, info.strideWidth],
     pads: [top, left, bottom, right],
   }
+  const out = [info.outHeight, info.outWidth]
+  assertWindows('pooling', [info.inHeight, info.inWidth], pooling.kernel, pooling.strides, pooling.pads, out)
   return { pooling, shape: info.outShape }
 }
 
@@ -200,7 +202,14 @@ function tracePool(kind: 'MaxPool' | 'AvgPool'): Trace {
   return (inputs, attributes, tracer) => {
     const x = inputs.x!
     const { pooling, shape } = poolingOf(x.shape, attributes)
-    return tracer.operation(kind, [x], [{ shape, dtype: x.dtype }], pooling)
+    if (x.dtype === 'float32') return tracer.operation(kind, [x], [{ shape, dtype: 'float32' }], pooling)
+    // The runtime pools floats only.
+    const [floats] = tracer.operation('Cast', [x], [{ shape: x.shape, dtype: 'float32' }])
+    const [pooled] = tracer.operation(kind, [floats!], [{ shape, dtype: 'float32' }], pooling)
+    const made = tracer.operation('Cast', [pooled!], [{ shape, dtype: x.dtype }])
+    tracer.release(floats!)
+    tracer.release(pooled!)
+    return made
   }
 }
 
