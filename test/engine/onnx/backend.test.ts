@@ -21,6 +21,8 @@ afterEach(() => {
 
 afterAll(() => engine.dispose())
 
+const { POSITIVE_INFINITY: infinite } = Number
+
 const matrix = (rows: number, columns: number, seed = 1) =>
   tf.tensor2d(
     numbers(rows * columns, seed).map((x) => x / 4),
@@ -107,6 +109,8 @@ describe('recording', () => {
       () => tf.tidy(() => { const x = matrix(2, 2); return tf.sub(x, x) }), // biome-ignore format: short
       () => tf.tidy(() => { const y = tf.neg(matrix(2, 2)); return [y, tf.abs(y)] }), // biome-ignore format: short
       () => tf.tidy(() => tf.abs(tf.neg(matrix(2, 2)))),
+      // Attributes of which JSON says the same.
+      ...[infinite, -infinite, Number.NaN].map((slope) => () => tf.leakyRelu(matrix(2, 2), slope)),
     ]
     for (const form of [...forms, ...forms]) {
       const made = tf.tidy(form as () => tf.Tensor)
@@ -194,6 +198,20 @@ describe('kernels that the engine does not have', () => {
     expect([twice(), twice()]).toEqual([[2, 3], [2, 3]]) // biome-ignore format: pairs
     expect(engine.stats().fallbacks).toEqual({ Unique: 2 })
     expect(heard.filter((kernel) => kernel === 'Unique')).toEqual(['Unique'])
+  })
+
+  it('leave nothing on the cpu backend where they refuse their operands', () => {
+    const cpu = tf.engine().findBackend('cpu')
+    const refused = () =>
+      tf.tidy(() => {
+        // 5 x 5 numbers cannot become rows of 7.
+        const shape = tf.tensor1d([5, 5], 'int32')
+        return tf.sparse.sparseReshape(tf.tensor2d([[0, 0]], [1, 2], 'int32'), shape, tf.tensor1d([7, -1], 'int32'))
+      })
+    const before = cpu.numDataIds()
+    expect(refused).toThrow()
+    expect(engine.stats().fallbacks).toEqual({ SparseReshape: 1 })
+    expect(cpu.numDataIds()).toBe(before)
   })
 
   it('may be of text and of complex numbers', () => {

@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import { type OnnxEngine, startOnnx } from '../../../src/engine/onnx/index.ts'
-import { loadPackage, openRuntime, type RuntimePackage } from '../../../src/engine/onnx/runtime.ts'
+import { type Feeds, loadPackage, openRuntime, type RuntimePackage } from '../../../src/engine/onnx/runtime.ts'
 import { NoRoom, TooLarge, Unavailable } from '../../../src/errors.ts'
 import { tf } from '../../../src/tf.ts'
 
@@ -77,6 +77,18 @@ describe('the runtime', () => {
     expect([...(await tf.neg(weight).data())]).toEqual([-1 / 16, -2 / 16])
   })
 
+  it('gives a value that is known whatever becomes of graphs after it, where it gives promises', async () => {
+    await start({ ...installed, SynchronousSession: undefined })
+    const good = tf.neg(tf.tensor1d([1, 2]))
+    const first = good.data()
+    const wrong = tf.gather(tf.neg(tf.tensor1d([1, 2])), tf.tensor1d([7], 'int32')).data()
+    // Asked for before the first graph has ended, while the latest one is the one that fails.
+    const second = good.data()
+    const outcomes = await Promise.allSettled([first, wrong, second])
+    expect(outcomes.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled'])
+    expect([...(await second)]).toEqual([-1, -2])
+  })
+
   it('refuses a package that computes wrong numbers', async () => {
     const session = { run: async () => ({ y: { data: [0, 0], dims: [2] } }), release() {} }
     const InferenceSession = { create: async () => session } as never
@@ -87,16 +99,22 @@ describe('the runtime', () => {
 })
 
 describe('an error of the runtime', () => {
-  const failing = (message: string) => ({
+  /** The package, with another way of running models; the runtime's own trial runs as it is. */
+  const running = (change: (run: () => Feeds) => Feeds): RuntimePackage => ({
     ...installed,
     SynchronousSession: class extends (installed.SynchronousSession as new () => object) {
       run(...given: unknown[]) {
-        const inputs = Object.keys(given[0] as object)
-        if (inputs[0] !== 'x') throw new Error(message)
-        return (installed.SynchronousSession!.prototype.run as (...all: unknown[]) => unknown).apply(this, given)
+        const native = installed.SynchronousSession!.prototype.run as (...all: unknown[]) => Feeds
+        const run = () => native.apply(this, given)
+        return Object.keys(given[0] as object)[0] === 'x' ? run() : change(run)
       }
     } as never,
   })
+
+  const failing = (message: string) =>
+    running(() => {
+      throw new Error(message)
+    })
 
   it('names the kernel and the cure', async () => {
     await start(failing("Non-zero status code returned while running Mul node. Name:'Square/Mul/3' Status: no"))
@@ -117,11 +135,24 @@ describe('an error of the runtime', () => {
     const x = tf.ones([1 << 15, 1])
     expect(() => tf.matMul(x as tf.Tensor2D, tf.transpose(x))).toThrow(TooLarge)
     expect(() => tf.matMul(x as tf.Tensor2D, tf.transpose(x))).toThrow('4.0 GB')
+    // A truth takes one byte.
+    const longer = tf.ones([50_000, 1])
+    expect(() => tf.greater(longer, tf.transpose(longer))).toThrow('2.3 GB')
   })
 
   it('is told where a kernel refuses its numbers', async () => {
     await start(installed)
     const y = tf.gather(tf.neg(tf.tensor1d([1, 2, 3])), tf.tensor1d([7], 'int32'))
     expect(() => y.dataSync()).toThrow(/in Gather: .*out of data bounds/s)
+    // Another engine would not help.
+    expect(() => y.dataSync()).toThrow(expect.objectContaining({ cure: expect.stringContaining('indices') }))
+  })
+
+  it('is told where a result has not as many numbers as its shape says', async () => {
+    const shortened = (results: Feeds) =>
+      Object.entries(results).map(([name, { data, dims }]) => [name, { data: data.slice(1), dims }])
+    await start(running((run) => Object.fromEntries(shortened(run()))))
+    const y = tf.square(tf.tensor1d([1, 2, 3]))
+    expect(() => y.dataSync()).toThrow(Unavailable)
   })
 })

@@ -119,6 +119,12 @@ export const binaryTable: Case[] = [
   },
   { kernel: 'AddN', operands: [floats([3])], compute: (...terms) => tf.addN(terms), gradient: true },
   { kernel: 'AddN', operands: [integers([3]), integers([3])], compute: (...terms) => tf.addN(terms) },
+  {
+    kernel: 'AddN',
+    // No two are true at one place: tfjs would say 2 there, as a bool.
+    operands: [given([1, 0, 0, 0], [4], 'bool'), given([0, 1, 0, 0], [4], 'bool'), given([0, 0, 0, 1], [4], 'bool')],
+    compute: (...terms) => tf.addN(terms),
+  },
   ...[
     [condition([2, 3]), floats([2, 3]), floats([2, 3], undefined, 8)],
     [condition([1]), floats([1]), floats([1], undefined, 8)],
@@ -129,4 +135,5 @@ export const binaryTable: Case[] = [
     gradient: true,
   })),
   { kernel: 'Select', operands: [condition([5]), integers([5]), integers([5], 5, 0, 2)], compute: tf.where },
+  { kernel: 'Select', operands: [condition([9]), bools([9]), bools([9], 2)], compute: tf.where },
 ]

@@ -79,6 +79,8 @@ function unaryCases([kernel, { compute, domain, bound, gradient, odd, integers: 
   ]
 }
 
+const infinities = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]
+
 const casts: Case[] = [
   { from: given([0, 1.7, -1.7, 2.5e9, -3e9, Number.NaN, Number.POSITIVE_INFINITY, 1e-3]), to: 'int32' as const },
   { from: given([0, -0, 0.3, Number.NaN, -2]), to: 'bool' as const },
@@ -104,6 +106,14 @@ export const elementwiseTable: Case[] = [
   { kernel: 'ClipByValue', operands: [integers([6])], compute: (x) => tf.clipByValue(x, -2, 3) },
   { kernel: 'Prelu', operands: [floats([2, 3, 4], apart), floats([4], apart, 3)], compute: tf.prelu, gradient: true },
   { kernel: 'Prelu', operands: [given(oddities), given([0.25])], compute: tf.prelu },
+  { kernel: 'Prelu', operands: [integers([7]), given([0.25])], compute: tf.prelu },
+  { kernel: 'Prelu', operands: [integers([7]), integers([7], 5, -5, 3)], compute: tf.prelu },
+  {
+    kernel: 'LeakyRelu',
+    title: 'infinite slopes of both signs in one graph',
+    operands: [floats([7], apart)],
+    compute: (x) => infinities.map((slope) => tf.leakyRelu(x, slope)),
+  },
   { kernel: 'Softmax', operands: [floats([3, 5])], compute: (x) => tf.softmax(x), gradient: true },
   { kernel: 'Softmax', operands: [floats([2, 3, 4])], compute: (x) => tf.softmax(x), gradient: true },
   { kernel: 'Softmax', operands: [floats([4])], compute: (x) => tf.softmax(x) },

@@ -1,5 +1,5 @@
 import { tf } from '../../../../src/tf.ts'
-import { type Case, floats, given } from '../parity.ts'
+import { bools, type Case, floats, given, integers } from '../parity.ts'
 
 type Quad = [number, number, number, number]
 type Pad = 'same' | 'valid' | number
@@ -73,6 +73,40 @@ const missing: Case[] = [3, 16].map((to) => ({
   compute: (x, w, bias) => tf.relu(tf.add(tf.conv2d(x as tf.Tensor4D, w as tf.Tensor4D, 1, 'same'), bias!)),
 }))
 
+const conv16 = (x: tf.Tensor, w: tf.Tensor) => tf.conv2d(x as tf.Tensor4D, w as tf.Tensor4D, 1, 'same')
+const toBlocks = [floats([2, 6, 6, 3]), floats([3, 3, 3, 16], undefined, 11)]
+
+/** One pass takes one bias: those that are added after it must not take its place. */
+const biases: Case[] = (
+  [
+    ['a bias and a number', (y, b) => tf.add(tf.add(y, b), 0.5)],
+    ['two biases', (y, b, c) => tf.add(tf.add(y, b), c)],
+    ['two biases and a relu', (y, b, c) => tf.relu(tf.add(tf.add(y, b), c))],
+    ['three biases', (y, b, c) => tf.add(tf.add(tf.add(y, b), c), b)],
+  ] as [string, (y: tf.Tensor, b: tf.Tensor, c: tf.Tensor) => tf.Tensor][]
+).map(([title, compute]) => ({
+  kernel: 'Conv2D',
+  title: `with ${title}`,
+  operands: [...toBlocks, ...[4, 6].slice(0, compute.length - 1).map((seed) => floats([16], undefined, seed))],
+  compute: (x, w, b, c) => compute(conv16(x!, w!), b!, c!),
+  gradient: true,
+  bound: summed,
+}))
+
+/** What is computed of a convolution lies in blocks too; the pooling that sums blocks knows floats only. */
+const counted: Case[] = (
+  [
+    ['truths', (y) => tf.sum(tf.greater(y, 0), [0, 1, 2])],
+    ['truths of each image', (y) => tf.sum(tf.greater(y, 0), [1, 2])],
+    ['whole numbers', (y) => tf.sum(tf.cast(y, 'int32'), [0, 1, 2])],
+  ] as [string, (y: tf.Tensor) => tf.Tensor][]
+).map(([title, compute]) => ({
+  kernel: 'Sum',
+  title: `${title} of a convolution, a number a channel`,
+  operands: toBlocks,
+  compute: (x, w) => compute(conv16(x!, w!)),
+}))
+
 const transposed: Case[] = (
   [
     [[2, 3, 3, 4], [3, 3, 2, 4], [2, 6, 6, 2], 2, 'same'],
@@ -130,6 +164,13 @@ const poolings = pools.flatMap(([image, size, strides, pad]): Case[] => {
     ...(pad === 'valid' ? [{ kernel: 'AvgPoolGrad', title, operands, compute: average, gradient: true }] : []),
   ]
 })
+
+/** The runtime pools floats only. */
+const wholePools: Case[] = [integers([2, 4, 4, 3]), integers([2, 4, 4, 16]), bools([2, 5, 5, 3])].map((image) => ({
+  kernel: 'MaxPool',
+  operands: [image],
+  compute: (x) => tf.maxPool(x as tf.Tensor4D, 2, 2, 'same'),
+}))
 
 const ties: Case = {
   kernel: 'MaxPoolGrad',
@@ -209,6 +250,12 @@ const resized = sizes.flatMap(([[height, width], size, alignCorners, halfPixel])
   ].filter(({ kernel, gradient }) => gradient || !kernel.endsWith('Grad'))
 })
 
+const wholeResized: Case = {
+  kernel: 'ResizeBilinear',
+  operands: [integers([2, 4, 4, 3])],
+  compute: (x) => tf.image.resizeBilinear(x as tf.Tensor4D, [7, 9]),
+}
+
 const cropped = (['bilinear', 'nearest'] as const).flatMap((method) =>
   (
     [
@@ -236,11 +283,15 @@ const cropped = (['bilinear', 'nearest'] as const).flatMap((method) =>
 export const imageTable: Case[] = [
   ...convolutions,
   ...missing,
+  ...biases,
+  ...counted,
   ...transposed,
   ...fused,
   ...poolings,
+  ...wholePools,
   ties,
   ...norms,
   ...resized,
+  wholeResized,
   ...cropped,
 ]

@@ -63,6 +63,17 @@ const empty: Case[] = (['Sum', 'Prod', 'Mean'] as const).map((kernel) => ({
   compute: (x) => reductions[kernel]!.compute(x, 1),
 }))
 
+/** The gradient has the shape of the operand, not that of the sum. */
+const none: Case[] = (['Sum', 'Mean'] as const).flatMap((kernel) =>
+  [0, 1].map((axis) => ({
+    kernel,
+    title: `of no rows, axis ${axis}`,
+    operands: [floats([0, 3])],
+    compute: (x: tf.Tensor) => reductions[kernel]!.compute(x, axis),
+    gradient: true,
+  })),
+)
+
 const extremes = (['ArgMax', 'ArgMin'] as const).flatMap((kernel): Case[] => {
   const compute = kernel === 'ArgMax' ? tf.argMax : tf.argMin
   const one = (x: Operand, axis = 0): Case => ({
@@ -106,4 +117,4 @@ const sums: Case[] = odds.flatMap(([x, axis = 0, exclusive = false, reverse = fa
   ),
 )
 
-export const reductionTable: Case[] = [...reductionCases, ...empty, ...extremes, ...sums]
+export const reductionTable: Case[] = [...reductionCases, ...empty, ...none, ...extremes, ...sums]

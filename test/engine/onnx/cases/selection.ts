@@ -3,6 +3,8 @@ import { bools, type Case, floats, given, integers } from '../parity.ts'
 
 const whole = (values: number[], shape?: number[]) => given(values, shape, 'int32')
 
+const { POSITIVE_INFINITY: infinite } = Number
+
 const gathered: Case[] = (
   [
     [[5], [3], 0],
@@ -97,6 +99,13 @@ const oneHot: Case[] = [
   { kernel: 'OneHot', operands: [whole([0, -1, 5])], compute: (x) => tf.oneHot(x, 4, 2, -1, 'float32') },
   { kernel: 'OneHot', operands: [whole([0, 1, 1, 0], [2, 2])], compute: (x) => tf.oneHot(x, 2, 1, 0, 'float32') },
   { kernel: 'OneHot', operands: [whole([1])], compute: (x) => tf.oneHot(x, 3, 1, 0, 'bool') },
+  // One after the other: the graph of the first is not that of the second.
+  ...[infinite, -infinite].map((on) => ({
+    kernel: 'OneHot',
+    title: `of ${on}`,
+    operands: [whole([0, 2])],
+    compute: (x: tf.Tensor) => tf.oneHot(x, 3, on, 0, 'float32'),
+  })),
 ]
 
 const largest: Case[] = [
