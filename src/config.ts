@@ -5,7 +5,7 @@ import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type Fault, InvalidDefinition, Misconfigured } from './errors.ts'
 
-export const engineNames = ['auto', 'onnx', 'tensorflow', 'wasm', 'cpu'] as const
+export const engineNames = ['auto', 'machine', 'onnx', 'tensorflow', 'wasm', 'cpu'] as const
 
 /** An S3-compatible store. */
 export interface S3Config {

@@ -22,6 +22,12 @@ async function startOnnxRuntime(threads: number): Promise<Started> {
   return { version: engine.version, threads: engine.threads, device: processor(), dispose: () => engine.dispose() }
 }
 
+async function startMachineCode(threads: number): Promise<Started> {
+  const { startMachine } = await import('./machine/index.ts')
+  const engine = await startMachine({ threads })
+  return { version: engine.version, threads: engine.threads, device: processor(), dispose: () => engine.dispose() }
+}
+
 async function startWebAssembly(): Promise<Started> {
   const started = await startWasm().catch((cause: unknown) => {
     throw new Unavailable(`WebAssembly does not start: ${(cause as Error).message}`, 'reinstall the packages: npm ci')
@@ -42,6 +48,7 @@ const tfjsVersion = tf.version['tfjs-core'] ?? tf.version_core
 export const candidates: readonly Candidate[] = [
   { name: 'tensorflow-gpu', engine: 'tensorflow', start: (threads) => startNative({ threads, device: 'GPU' }) },
   // WebGPU comes here.
+  { name: 'machine', engine: 'machine', start: startMachineCode },
   { name: 'onnx', engine: 'onnx', start: startOnnxRuntime },
   { name: 'tensorflow', engine: 'tensorflow', start: (threads) => startNative({ threads, device: 'CPU' }) },
   { name: 'wasm', engine: 'wasm', start: startWebAssembly },

@@ -39,6 +39,7 @@ describe('gestalt doctor', () => {
     expect(report).toMatchObject({ node: process.versions.node, cores: expect.any(Number), wanted: 'auto' })
     expect(report.engines.map(({ candidate }) => candidate)).toEqual([
       'tensorflow-gpu',
+      'machine',
       'onnx',
       'tensorflow',
       'wasm',

@@ -5,36 +5,11 @@ import { Graph } from './graph.ts'
 import type { Attributes, Lowering, Tracer } from './kernel.ts'
 import { type Plan, planFor } from './keys.ts'
 import { sizeOf } from './layout.ts'
-import { type Dtype, type Numbers, type Operation, Value } from './record.ts'
+import type { Program, Programs } from './programs.ts'
+import { type Dtype, fail, known, type Numbers, type Operation, own, Value } from './record.ts'
 import type { Feeds, Runtime } from './runtime.ts'
-import { type Compiled, Sessions } from './sessions.ts'
-
-/** What the backend has done since it began, or since this was last reset. */
-export interface OnnxStats {
-  /** Graphs run. */
-  runs: number
-  /** Graphs compiled, since their structure had not been seen before or not for long. */
-  compiles: number
-  /** Graphs that are kept compiled now. */
-  sessions: number
-  /** Calls of kernels that the engine does not have, by kernel; tfjs computes them on its cpu backend. */
-  fallbacks: Record<string, number>
-  runMilliseconds: number
-  compileMilliseconds: number
-  /** For recording and recognising graphs. */
-  traceMilliseconds: number
-}
-
-type Counts = Omit<OnnxStats, 'sessions'>
-
-const noCounts = (): Counts => ({
-  runs: 0,
-  compiles: 0,
-  fallbacks: {},
-  runMilliseconds: 0,
-  compileMilliseconds: 0,
-  traceMilliseconds: 0,
-})
+import { type Compiled, type CompiledSession, Sessions } from './sessions.ts'
+import { noCounts, type OnnxStats } from './stats.ts'
 
 /** What one tensor's id stands for: a value, or what only the fallback understands. */
 interface Entry {
@@ -69,8 +44,9 @@ function numbersOf(values: tf.BackendValues | null, size: number, dtype: Dtype):
 }
 
 function refuseLarge(size: number, shape: readonly number[], dtype: Dtype, kernel: string): void {
-  if (size * (dtype === 'bool' ? 1 : 4) <= largestTensor) return
-  const gigabytes = ((size * 4) / 2 ** 30).toFixed(1)
+  const bytes = size * (dtype === 'bool' ? 1 : 4)
+  if (bytes <= largestTensor) return
+  const gigabytes = (bytes / 2 ** 30).toFixed(1)
   throw new TooLarge(
     `${kernel} would make a tensor [${shape.join(', ')}] of ${gigabytes} GB; the engine takes up to 2 GB`,
     'take smaller batches or smaller images',
@@ -91,12 +67,21 @@ export class OnnxBackend extends tf.KernelBackend implements Tracer {
   private readonly lowerings: Record<string, Lowering>
   private readonly sessions = new Sessions(sessionLimit)
   private flight: Promise<void> = Promise.resolve()
+  private readonly programs: Programs | undefined
+  /** Values that no tensor stands for any longer; what is recorded may need them still. */
+  private readonly dropped: Value[] = []
 
   private readonly onFallback: (kernel: string) => void
   private readonly warned = new Set<string>()
 
-  constructor(runtime: Runtime, lowerings: Record<string, Lowering>, onFallback: (kernel: string) => void) {
+  constructor(
+    runtime: Runtime,
+    lowerings: Record<string, Lowering>,
+    onFallback: (kernel: string) => void,
+    programs?: Programs,
+  ) {
     super()
+    this.programs = programs
     this.onFallback = onFallback
     this.runtime = runtime
     this.lowerings = lowerings
@@ -162,6 +147,7 @@ export class OnnxBackend extends tf.KernelBackend implements Tracer {
     if (!force && entry.references > 0) return false
     this.pending.delete(entry)
     this.data.delete(dataId)
+    if (this.programs && entry.value) this.dropped.push(entry.value)
     return true
   }
 
@@ -186,15 +172,16 @@ export class OnnxBackend extends tf.KernelBackend implements Tracer {
     const { value, raw } = this.data.get(dataId)
     if (!value) return raw!
     if (!value.data) this.flush()
-    return known(value)
+    return own(value)
   }
 
   override async read(dataId: object): Promise<tf.BackendValues> {
     if (this.runtime.synchronous) return this.readSync(dataId)
     const { value, raw } = this.data.get(dataId)
     if (!value) return raw!
-    if (!value.data) await this.flushLater()
-    return known(value)
+    // What fails may be another graph's: what this value failed of, it says itself.
+    if (!value.data) await this.flushLater().catch(() => {})
+    return own(value)
   }
 
   operation(
@@ -244,7 +231,8 @@ export class OnnxBackend extends tf.KernelBackend implements Tracer {
   }
 
   numbers(x: tf.TensorInfo): Numbers | undefined {
-    return this.data.get(x.dataId).value?.data
+    const { value } = this.data.get(x.dataId)
+    return value?.data && own(value)
   }
 
   release(x: tf.TensorInfo): void {
@@ -262,14 +250,21 @@ export class OnnxBackend extends tf.KernelBackend implements Tracer {
     if (roots.length === 0) return
     try {
       const compiled = this.sessions.find(plan.key) ?? this.keep(plan.key, this.compile(plan, roots) as Compiled)
-      const feeds = this.feed(compiled, plan)
       const started = performance.now()
-      const results = compiled.session.run(feeds, compiled.outputs) as Feeds
+      if (compiled.kind === 'program') this.runProgram(compiled, plan, roots)
+      else this.resolve(roots, compiled, compiled.session.run(this.feed(compiled, plan), compiled.outputs) as Feeds)
       this.counts.runMilliseconds += performance.now() - started
-      this.resolve(roots, compiled, results)
     } catch (error) {
       fail(roots, error)
+    } finally {
+      this.giveBack()
     }
+  }
+
+  /** What no tensor stands for any longer, and nothing recorded needs. */
+  private giveBack(): void {
+    for (const { block } of this.dropped) if (block) this.programs!.release(block)
+    this.dropped.length = 0
   }
 
   /** Computes what is recorded, within the call or from now on; what fails later is told to whoever reads it. */
@@ -288,14 +283,20 @@ export class OnnxBackend extends tf.KernelBackend implements Tracer {
   private async computeLater(plan: Plan, roots: readonly Value[]): Promise<void> {
     try {
       const compiled = this.sessions.find(plan.key) ?? this.keep(plan.key, await this.compile(plan, roots))
-      const feeds = this.feed(compiled, plan)
       const started = performance.now()
-      const results = await compiled.session.run(feeds, compiled.outputs)
+      if (compiled.kind === 'program') this.runProgram(compiled, plan, roots)
+      else this.resolve(roots, compiled, await compiled.session.run(this.feed(compiled, plan), compiled.outputs))
       this.counts.runMilliseconds += performance.now() - started
-      this.resolve(roots, compiled, results)
     } catch (error) {
       fail(roots, error)
     }
+  }
+
+  private runProgram(program: Program, { leaves }: Plan, roots: readonly Value[]): void {
+    for (const leaf of leaves) known(leaf)
+    program.run(leaves, roots)
+    this.counts.runs++
+    this.counts.programRuns++
   }
 
   override dispose(): void {
@@ -315,8 +316,15 @@ export class OnnxBackend extends tf.KernelBackend implements Tracer {
     return { roots, plan }
   }
 
-  private compile({ leaves, operations }: Plan, roots: readonly Value[]): Compiled | Promise<Compiled> {
+  private compile(plan: Plan, roots: readonly Value[]): Compiled | Promise<Compiled> {
     const started = performance.now()
+    const { leaves, operations } = plan
+    const program = this.programs?.compile(plan, roots)
+    if (program) {
+      this.counts.compiles++
+      this.counts.compileMilliseconds += performance.now() - started
+      return program
+    }
     const graph = new Graph(leaves, { blockSize: this.runtime.blockSize })
     graph.survey(operations, roots)
     for (const operation of operations) {
@@ -325,11 +333,11 @@ export class OnnxBackend extends tf.KernelBackend implements Tracer {
     }
     const { model, names, used } = graph.finish(roots)
     const opened = this.runtime.open(encodeModel(model))
-    const finish = (session: Compiled['session']): Compiled => {
+    const finish = (session: CompiledSession['session']): Compiled => {
       this.counts.compiles++
       this.counts.compileMilliseconds += performance.now() - started
       const feeds = used.map((is, i) => (is ? `i${i}` : undefined))
-      return { session, feeds, names, outputs: [...new Set(names)] }
+      return { kind: 'session', session, feeds, names, outputs: [...new Set(names)], close: () => session.close() }
     }
     return opened instanceof Promise ? opened.then(finish) : finish(opened)
   }
@@ -339,7 +347,7 @@ export class OnnxBackend extends tf.KernelBackend implements Tracer {
     return compiled
   }
 
-  private feed({ feeds }: Compiled, { leaves }: Plan): Feeds {
+  private feed({ feeds }: CompiledSession, { leaves }: Plan): Feeds {
     const fed: Feeds = {}
     for (let i = 0; i < leaves.length; i++) {
       const name = feeds[i]
@@ -351,26 +359,20 @@ export class OnnxBackend extends tf.KernelBackend implements Tracer {
     return fed
   }
 
-  private resolve(roots: readonly Value[], { names }: Compiled, results: Feeds): void {
+  private resolve(roots: readonly Value[], { names }: CompiledSession, results: Feeds): void {
     this.counts.runs++
     for (let i = 0; i < roots.length; i++) {
       const root = roots[i]!
       const result = results[names[i]!]!
+      if (result.data.length !== sizeOf(root.shape))
+        throw new Unavailable(
+          `the engine made [${result.dims.join(', ')}] where [${root.shape.join(', ')}] was expected`,
+          'choose another engine: GESTALT_ENGINE=wasm',
+        )
       if (sameSides(result.dims, root.shape)) root.fed = result
       root.data = result.data as Numbers
     }
   }
-}
-
-/** The numbers of a value that was computed. Throws what kept it from being computed. */
-function known({ data, failure }: Value): Numbers {
-  if (data) return data
-  throw failure
-}
-
-function fail(roots: readonly Value[], error: unknown): never {
-  for (const root of roots) root.failure = error
-  throw error
 }
 
 function sameSides(a: readonly number[], b: readonly number[]): boolean {

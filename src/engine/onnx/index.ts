@@ -1,12 +1,14 @@
 import { tf } from '../../tf.ts'
-import { OnnxBackend, type OnnxStats } from './backend.ts'
+import { OnnxBackend } from './backend.ts'
 import { runOnCpu } from './fallback.ts'
 import { installGradients } from './gradients.ts'
 import type { Trace } from './kernel.ts'
 import { lowerings, traces } from './kernels/index.ts'
+import type { Programs } from './programs.ts'
 import { openRuntime, type Runtime } from './runtime.ts'
+import type { OnnxStats } from './stats.ts'
 
-export type { OnnxStats } from './backend.ts'
+export type { OnnxStats } from './stats.ts'
 
 export interface OnnxEngine {
   /** Of ONNX Runtime. */
@@ -23,6 +25,10 @@ export interface OnnxOptions {
   /** Hears of each kernel that the engine does not have, once; default: a warning on the console. */
   onFallback?(kernel: string): void
   runtime?: Runtime
+  /** What tfjs calls the backend; default 'onnx'. */
+  name?: string
+  /** Another way to compute graphs, tried first. */
+  programs?: Programs
 }
 
 /** Kernels whose result is a list even where it has one element. */
@@ -58,13 +64,13 @@ function tracedKernel(name: string, trace: Trace, fallback: tf.KernelFunc): tf.K
   }
 }
 
-function registerKernels(): void {
+function registerKernels(backendName: string): void {
   for (const config of tf.getKernelsForBackend('cpu')) {
     const { kernelName } = config
     const fallback = fallbackKernel(config)
     const trace = traces[kernelName]
     const kernelFunc = trace ? tracedKernel(kernelName, trace, fallback) : fallback
-    if (!tf.getKernel(kernelName, 'onnx')) tf.registerKernel({ kernelName, backendName: 'onnx', kernelFunc })
+    if (!tf.getKernel(kernelName, backendName)) tf.registerKernel({ kernelName, backendName, kernelFunc })
   }
 }
 
@@ -86,19 +92,20 @@ function computeAfterSteps(backend: OnnxBackend): () => void {
 }
 
 const warn = (kernel: string) =>
-  console.warn(`the onnx engine does not have the kernel ${kernel}; tfjs computes it, slowly, on one core`)
+  console.warn(`the engine does not have the kernel ${kernel}; tfjs computes it, slowly, on one core`)
 
 /**
  * Makes tfjs compute on ONNX Runtime. Throws Unavailable with reason and cure where that cannot be: the package is
  * missing, of another version, not made for this system, or computes wrong numbers.
  */
-export async function startOnnx({ threads, onFallback = warn, runtime }: OnnxOptions): Promise<OnnxEngine> {
+export async function startOnnx(options: OnnxOptions): Promise<OnnxEngine> {
+  const { threads, onFallback = warn, runtime, name = 'onnx', programs } = options
   const opened = runtime ?? (await openRuntime(threads))
-  const backend = new OnnxBackend(opened, lowerings, onFallback)
-  if (tf.findBackendFactory('onnx')) tf.removeBackend('onnx')
-  registerKernels()
-  tf.registerBackend('onnx', () => backend, 0)
-  await tf.setBackend('onnx')
+  const backend = new OnnxBackend(opened, lowerings, onFallback, programs)
+  if (tf.findBackendFactory(name)) tf.removeBackend(name)
+  registerKernels(name)
+  tf.registerBackend(name, () => backend, 0)
+  await tf.setBackend(name)
   const undo = [computeAfterSteps(backend), installGradients()]
   return {
     version: opened.version,
@@ -107,7 +114,7 @@ export async function startOnnx({ threads, onFallback = warn, runtime }: OnnxOpt
     resetStats: () => backend.resetStats(),
     dispose() {
       for (const put of undo) put()
-      tf.removeBackend('onnx')
+      tf.removeBackend(name)
     },
   }
 }

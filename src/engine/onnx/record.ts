@@ -1,4 +1,5 @@
 import type { Attributes } from './kernel.ts'
+import type { Block } from './programs.ts'
 
 /** The types of numbers that are recorded; what else tfjs has is computed by the fallback. */
 export type Dtype = 'float32' | 'int32' | 'bool'
@@ -19,6 +20,8 @@ export class Value {
   failure: unknown = undefined
   /** The leaf as the runtime takes it, made when it is first fed. */
   fed: unknown = undefined
+  /** The leaf's numbers as programs take them, where it has been fed to one or was made by one. */
+  block: Block | undefined = undefined
   /** Its place in the graph that is being put together: among the leaves, or of its operation among the operations. */
   place = -1
 
@@ -42,4 +45,22 @@ export interface Operation {
   readonly outputs: Value[]
   /** Whether a result is asked for by the graph that is being put together. */
   needed: boolean
+}
+
+/** The same as numbers that remain when the value's memory is given back. */
+export function own(value: Value): Numbers {
+  const numbers = known(value)
+  return value.block && numbers.buffer === value.block.buffer ? numbers.slice() : numbers
+}
+
+/** The numbers of a value that was computed. Throws what kept it from being computed. */
+export function known({ data, failure }: Value): Numbers {
+  if (data) return data
+  throw failure
+}
+
+/** Tells whoever reads the values why they could not be computed. */
+export function fail(roots: readonly Value[], error: unknown): never {
+  for (const root of roots) root.failure = error
+  throw error
 }

@@ -1,13 +1,19 @@
+import type { Program } from './programs.ts'
 import type { Session } from './runtime.ts'
 
-/** A compiled graph: which leaves it is fed under which names, and the name of each root's result. */
-export interface Compiled {
+/** A graph as a session: which leaves it is fed under which names, and the name of each root's result. */
+export interface CompiledSession {
   session: Session
   /** By leaf; undefined where the graph does not need it. */
   feeds: (string | undefined)[]
   names: string[]
   outputs: string[]
+  readonly kind: 'session'
+  close(): void
 }
+
+/** A compiled graph. */
+export type Compiled = Program | CompiledSession
 
 /** Compiled graphs by structure; those not used for longest are closed when there are more than `limit`. */
 export class Sessions {
@@ -34,13 +40,13 @@ export class Sessions {
   keep(key: string, compiled: Compiled): void {
     this.byKey.set(key, compiled)
     if (this.byKey.size <= this.limit) return
-    const [oldest, { session }] = this.byKey.entries().next().value!
+    const [oldest, compiled_] = this.byKey.entries().next().value!
     this.byKey.delete(oldest)
-    session.close()
+    compiled_.close()
   }
 
   close(): void {
-    for (const { session } of this.byKey.values()) session.close()
+    for (const compiled of this.byKey.values()) compiled.close()
     this.byKey.clear()
   }
 }

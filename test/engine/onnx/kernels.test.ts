@@ -1,19 +1,12 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { type OnnxEngine, startOnnx } from '../../../src/engine/onnx/index.ts'
+import type { OnnxEngine } from '../../../src/engine/onnx/index.ts'
 import { lowerings, traces } from '../../../src/engine/onnx/kernels/index.ts'
 import { tf } from '../../../src/tf.ts'
 import { cases } from './cases/index.ts'
+import { engines } from './engines.ts'
 import { type Case, distance, kernelsOf, type Outcome, outcomesOf } from './parity.ts'
 
 const defaultBound = 2e-6
-
-let engine: OnnxEngine
-
-beforeAll(async () => {
-  engine = await startOnnx({ threads: 2, onFallback: () => {} })
-})
-
-afterAll(() => engine.dispose())
 
 async function onBackend(name: string, run: () => Outcome[]): Promise<Outcome[]> {
   await tf.setBackend(name)
@@ -22,12 +15,12 @@ async function onBackend(name: string, run: () => Outcome[]): Promise<Outcome[]>
 
 const show = ({ shape, dtype, values }: Outcome) => `${dtype} [${shape}] ${Array.from(values).slice(0, 24).join(' ')}`
 
-async function compare(one: Case): Promise<void> {
+async function compare(name: string, engine: OnnxEngine, one: Case): Promise<void> {
   const before = tf.memory().numTensors
   const wanted = await onBackend('cpu', () => outcomesOf(one))
   let got: Outcome[] = []
   engine.resetStats()
-  await tf.setBackend('onnx')
+  await tf.setBackend(name)
   const called = kernelsOf(() => {
     got = outcomesOf(one)
   })
@@ -54,10 +47,20 @@ function group(all: readonly Case[]): Map<string, Case[]> {
   return groups
 }
 
-describe.each([...byKernel.keys()])('%s on the onnx engine', (kernel) => {
-  it.each(byKernel.get(kernel)!.map((one) => [titleOf(one), one] as const))('is that of tfjs: %s', (_, one) =>
-    compare(one),
-  )
+describe.each(engines)('the %s engine', (name, start) => {
+  let engine: OnnxEngine
+
+  beforeAll(async () => {
+    engine = await start({ threads: 2, onFallback: () => {} })
+  })
+
+  afterAll(() => engine.dispose())
+
+  describe.each([...byKernel.keys()])('%s', (kernel) => {
+    it.each(byKernel.get(kernel)!.map((one) => [titleOf(one), one] as const))('is that of tfjs: %s', (_, one) =>
+      compare(name, engine, one),
+    )
+  })
 })
 
 describe('the table of kernels', () => {

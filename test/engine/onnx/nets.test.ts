@@ -1,17 +1,9 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { type OnnxEngine, startOnnx } from '../../../src/engine/onnx/index.ts'
+import type { OnnxEngine } from '../../../src/engine/onnx/index.ts'
 import { startWasm } from '../../../src/engine/wasm.ts'
 import { type Tensor, tf } from '../../../src/tf.ts'
+import { engines } from './engines.ts'
 import { distance, numbers, type Outcome } from './parity.ts'
-
-let engine: OnnxEngine
-
-beforeAll(async () => {
-  await startWasm()
-  engine = await startOnnx({ threads: 2 })
-})
-
-afterAll(() => engine.dispose())
 
 interface Layer {
   filter: number
@@ -92,24 +84,31 @@ const stacks = {
   },
 }
 
-describe('the gradients of a whole net on the onnx engine', () => {
-  it.each(Object.entries(stacks))('agree with those of cpu and wasm: %s', async (_, { layers, side, from }) => {
+describe.each(engines)('a whole net on the %s engine', (name, start) => {
+  let engine: OnnxEngine
+
+  beforeAll(async () => {
+    await startWasm()
+    engine = await start({ threads: 2 })
+  })
+
+  afterAll(() => engine.dispose())
+
+  it.each(Object.entries(stacks))('has the gradients of cpu and wasm: %s', async (_, { layers, side, from }) => {
     const on = async (backend: string) => {
       await tf.setBackend(backend)
       return gradientsOf(layers, side, from)
     }
     engine.resetStats()
-    const got = await on('onnx')
+    const got = await on(name)
     expect(engine.stats()).toMatchObject({ fallbacks: {} })
     for (const reference of ['cpu', 'wasm'])
       for (const [i, wanted] of (await on(reference)).entries())
         expect(distance(got[i]!, wanted), `${reference}, gradient ${i}`).toBeLessThan(1e-5)
   })
-})
 
-describe('model.fit of tfjs on the onnx engine', () => {
-  it('learns without a kernel that the engine does not have, and compiles each kind of step once', async () => {
-    await tf.setBackend('onnx')
+  it('learns by model.fit without a kernel that the engine does not have, and compiles each kind of step once', async () => {
+    await tf.setBackend(name)
     const initial = () => tf.initializers.glorotUniform({ seed: 3 })
     const model = tf.sequential({
       layers: [

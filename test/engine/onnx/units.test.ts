@@ -1,11 +1,12 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { type OnnxEngine, startOnnx } from '../../../src/engine/onnx/index.ts'
+import type { OnnxEngine } from '../../../src/engine/onnx/index.ts'
 import { parseDefinition } from '../../../src/experiments/definition.ts'
 import { createMemoryContext, memoryBytes } from '../../../src/experiments/memory-context.ts'
 import { perform } from '../../../src/experiments/perform.ts'
 import { evaluations } from '../../../src/models/evaluations/index.ts'
 import { methods } from '../../../src/models/methods/index.ts'
 import { nets } from '../../../src/models/nets/index.ts'
+import { engines } from './engines.ts'
 
 /** Settings that take other ways through a method; each is run beside the defaults. */
 const variants: Record<string, object[]> = {
@@ -32,15 +33,15 @@ const definitionOf = ({ method, net, settings }: (typeof runs)[number], epochs: 
     evaluations: Object.keys(evaluations).map((name) => ({ name })),
   })
 
-let engine: OnnxEngine
+describe.each(engines)('training and evaluation on the %s engine', (_name, start) => {
+  let engine: OnnxEngine
 
-beforeAll(async () => {
-  engine = await startOnnx({ threads: 2 })
-})
+  beforeAll(async () => {
+    engine = await start({ threads: 2 })
+  })
 
-afterAll(() => engine.dispose())
+  afterAll(() => engine.dispose())
 
-describe('training and evaluation on the onnx engine', () => {
   it.each(runs)('use no kernel that the engine does not have: $method on $net with $settings', async (run) => {
     engine.resetStats()
     await perform(definitionOf(run, 2), createMemoryContext(memoryBytes()))
