@@ -15,6 +15,7 @@ import {
 import { type Arg, type Halo, type Node, type Nodes, NotWritten, type SpecialInput, type Writing } from './node.ts'
 import { at, type Label, type Memory, r11, r12, r13, rax, rbx, rcx, rdi, rdx, rsi } from './operands.ts'
 import { type SumLoop, writeTile } from './tile.ts'
+import { convolveByTiles, paysWinograd, suitsWinograd } from './winograd.ts'
 import { moved } from './writer.ts'
 
 /** A convolution of images [n, h, w, c] by its numbers; `pads` are top, left, bottom, right. */
@@ -110,6 +111,9 @@ export function convolve(
 ): Node {
   const [images, height, width, columns] = quad(shape)
   const channels = x.shape[3]!
+  const close = apart.every((step) => step === 1)
+  if (close && suitsWinograd(window, channels, columns) && paysWinograd(height, width, channels, columns))
+    return convolveByTiles(nodes, x, filter, window, shape)
   const [top, left, bottom, right] = window.pads
   const { group, rows, vectors } = chooseGroup(images, height * width, vectorsFor(columns))
   const blocks = rightSide(nodes, filter, [...window.kernel, channels], columns, vectors)

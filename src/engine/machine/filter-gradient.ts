@@ -198,7 +198,7 @@ export function filterGradient(nodes: Nodes, x: Node, dy: Node, window: Window, 
 }
 
 /** Sets numbers from rbx on to zero: all of a thread's own part; or of what threads share its share, and waits. */
-function clear(w: Writer, size: number, own: boolean): void {
+export function clear(w: Writer, size: number, own: boolean): void {
   const { a } = w
   const full = Math.floor(size / 16)
   a.v('pxord', 0, 0, 0)

@@ -6,6 +6,8 @@ import type { FormulaName } from './formulas.ts'
 import { type Arg, type Node, type Nodes, NotWritten, rowStrides, spread, whole } from './node.ts'
 import { gatherRows, maxPool, maxPoolGradient, type Pooling } from './pooling.ts'
 import { multiply } from './product.ts'
+import { paysWinograd, suitsWinograd } from './winograd.ts'
+import { filterGradientByTiles } from './winograd-filter.ts'
 
 /** The node of a value, made when its operation was written. */
 export type Find = (value: Value) => Node
@@ -212,7 +214,11 @@ const conv2DBackpropInput: Lowering = (operation, nodes, find) => {
 const conv2DBackpropFilter: Lowering = (operation, nodes, find) => {
   const window = operation.attributes as unknown as Window
   const [x, dy] = [shaped(operation, 0, nodes, find), shaped(operation, 1, nodes, find)]
-  return filterGradient(nodes, x, dy, window, operation.outputs[0]!.shape)
+  const { shape } = operation.outputs[0]!
+  const [, height, width] = dy.shape as [number, number, number]
+  const [, , from, to] = shape as [number, number, number, number]
+  const byTiles = suitsWinograd(window, from, to) && paysWinograd(height, width, from, to)
+  return (byTiles ? filterGradientByTiles : filterGradient)(nodes, x, dy, window, shape)
 }
 
 const maxPool2D: Lowering = (operation, nodes, find) => {

@@ -10,8 +10,8 @@ import type { Pool } from './pool.ts'
 import type { Threads } from './threads.ts'
 import { memory as memoryRegister, moved, type Place, tableHead, Writer } from './writer.ts'
 
-/** Up to so many numbers are copied into the program's memory and out of it; more stay where they are. */
-const fewNumbers = 256
+/** Up to so many numbers are copied into the program's memory, and out of it; more stay where they are. */
+const [fewIn, fewOut] = [256, 16]
 const constantBytes = 2 ** 18
 const largestMemory = 2 ** 31 - 2 ** 24
 
@@ -76,9 +76,10 @@ class Memory {
     const own = (node: Node, offset: number, halo?: Halo) => this.put(node, { offset }, halo)
     const outside = (node: Node) => this.put(node, { external: this.externals++, offset: 0 })
     const bytesOf = (node: Node) => sizeOf(node.shape) * widthOf(node.dtype)
+    const given = new Set(roots)
     for (const node of [...leaves, ...roots]) {
       if (!node || this.places.has(node)) continue
-      if (sizeOf(node.shape) > fewNumbers) outside(node)
+      if (sizeOf(node.shape) > (given.has(node) ? fewOut : fewIn)) outside(node)
       else own(node, inputs.take(bytesOf(node)))
     }
     // Zeros around images are there once and for all, so these share their memory with nothing.
