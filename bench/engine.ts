@@ -124,7 +124,8 @@ async function play({ only, rounds }: Options, all: readonly Player[], folder: s
   return {
     bench: 'engine',
     rows: found,
-    geometricMean: geometricMean(found, 'onnx'),
+    geometricMean: geometricMean(found, 'machine'),
+    geometricMeanOnnx: geometricMean(found, 'onnx'),
     torch: versions.torch ?? null,
     versions: { node: process.versions.node, ...versions },
     machine: `${processor()}, ${availableParallelism()} cores`,
@@ -154,7 +155,7 @@ const words = process.argv.slice(3)
 const options = readOptions(words)
 const folder = mkdtempSync(join(tmpdir(), 'engine-bench-'))
 const all = [
-  ...options.threads.map((threads) => startOurs('onnx', threads)),
+  ...(['machine', 'onnx'] as const).flatMap((name) => options.threads.map((threads) => startOurs(name, threads))),
   ...(options.threads.includes(1) ? [startOurs('wasm', 1)] : []),
   ...options.threads.map((threads) => startTorch(options.python, threads)),
 ]

@@ -28,8 +28,8 @@ describe('a worker process', () => {
   it('registers itself, its machine and the engine its children will use', async () => {
     const { engine, engineVersion, device, rejectedEngines, ...rest } = await self()
     expect(rest).toMatchObject({ pid: worker.process.pid, concurrency: 2, stoppedAt: null, threads: 1 })
-    expect(engine).toMatch(/^(onnx|wasm)$/)
-    expect(engineVersion).toMatch(/^\d+\.\d+\.\d+$/)
+    expect(engine).toMatch(/^(machine|onnx|wasm)$/)
+    expect(engineVersion).toMatch(/\d+\.\d+\.\d+$/)
     expect(device).not.toBe('')
     expect(rejectedEngines).toContainEqual({
       ...{ engine: 'tensorflow-gpu', reason: '@tensorflow/tfjs-node-gpu is not installed' },

@@ -1,6 +1,6 @@
 import { sizeOf } from '../onnx/layout.ts'
 import { type Arg, type Node, type Nodes, rowStrides } from './node.ts'
-import { at, compare, r11, rax, rsp } from './operands.ts'
+import { at, compare, r11, rax, rbx, rcx, rdx, rsp } from './operands.ts'
 import { fits, tileCycles } from './tile.ts'
 import type { Writer } from './writer.ts'
 
@@ -152,4 +152,34 @@ export function aside(w: Writer, write: () => void): void {
   w.a.jmp(over)
   write()
   w.a.bind(over)
+}
+
+/** Sets numbers from rbx on to zero: all of a thread's own part; or of what threads share its share, and waits. */
+export function clear(w: Writer, size: number, own: boolean): void {
+  const { a } = w
+  const full = Math.floor(size / 16)
+  a.v('pxord', 0, 0, 0)
+  a.mov(rdx, rbx)
+  if (own || w.threads === 1) a.movNumber(rcx, full)
+  else {
+    w.range(rcx, rax, full)
+    a.mov(rdx, rcx)
+    a.shl(rdx, 6)
+    a.add(rdx, rbx)
+    a.sub(rax, rcx)
+    a.mov(rcx, rax)
+  }
+  const none = a.label()
+  a.cmpNumber(rcx, 0)
+  a.jump('e', none)
+  w.repeatCounted(rcx, () => {
+    a.vstore('movups', at(rdx), 0)
+    a.addNumber(rdx, 64)
+  })
+  a.bind(none)
+  if (size % 16 !== 0) {
+    w.laneMask(2, size % 16)
+    a.vstore('movups', at(rbx, 64 * full), 0, { mask: 2 })
+  }
+  if (!own) w.sync()
 }

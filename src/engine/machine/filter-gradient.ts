@@ -1,5 +1,5 @@
 import { sizeOf } from '../onnx/layout.ts'
-import { aside, type Columns, chooseBlocking, cutColumns, sumMask, vectorsFor } from './blocks.ts'
+import { aside, type Columns, chooseBlocking, clear, cutColumns, sumMask, vectorsFor } from './blocks.ts'
 import type { Window } from './convolution.ts'
 import {
   type Arg,
@@ -13,7 +13,7 @@ import {
 } from './node.ts'
 import { at, type Label, r11, r12, r13, rax, rbx, rcx, rdi, rdx, rsi } from './operands.ts'
 import { type SumLoop, writeTile } from './tile.ts'
-import { moved, type Writer } from './writer.ts'
+import { moved } from './writer.ts'
 
 type Quad = readonly [number, number, number, number]
 const quad = (shape: readonly number[]) => shape as Quad
@@ -195,34 +195,4 @@ export function filterGradient(nodes: Nodes, x: Node, dy: Node, window: Window, 
   for (let thread = 1; thread < nodes.threads; thread++)
     sum = whole(nodes.map('add', [sum, part(thread)], shape, 'float32'))
   return sum.node
-}
-
-/** Sets numbers from rbx on to zero: all of a thread's own part; or of what threads share its share, and waits. */
-export function clear(w: Writer, size: number, own: boolean): void {
-  const { a } = w
-  const full = Math.floor(size / 16)
-  a.v('pxord', 0, 0, 0)
-  a.mov(rdx, rbx)
-  if (own || w.threads === 1) a.movNumber(rcx, full)
-  else {
-    w.range(rcx, rax, full)
-    a.mov(rdx, rcx)
-    a.shl(rdx, 6)
-    a.add(rdx, rbx)
-    a.sub(rax, rcx)
-    a.mov(rcx, rax)
-  }
-  const none = a.label()
-  a.cmpNumber(rcx, 0)
-  a.jump('e', none)
-  w.repeatCounted(rcx, () => {
-    a.vstore('movups', at(rdx), 0)
-    a.addNumber(rdx, 64)
-  })
-  a.bind(none)
-  if (size % 16 !== 0) {
-    w.laneMask(2, size % 16)
-    a.vstore('movups', at(rbx, 64 * full), 0, { mask: 2 })
-  }
-  if (!own) w.sync()
 }

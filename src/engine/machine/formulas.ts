@@ -152,6 +152,24 @@ export const formulas = {
     w.a.v('addps', t, t, w.float(1), { repeat: true })
     constantOver(w, to, 1, t, spare)
   },
+  /** log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|)), and log1p(t) = log(u) t / (u - 1) with u = 1 + t (Kahan). */
+  softplus: (w, to, [x], spare) => {
+    const { a } = w
+    const [t, u, zero] = [spare(), spare(), spare()]
+    a.v('pord', t, x!, w.integer(sign), { repeat: true })
+    exp(w, t, t, spare)
+    a.v('addps', u, t, w.float(1), { repeat: true })
+    a.v1('broadcastss', zero, w.float(1))
+    a.vcmp('cmpps', 4, u, zero, compare.neq)
+    a.v('subps', zero, u, zero)
+    a.v('divps', zero, t, zero, { mask: 4 })
+    log(w, u, u, spare)
+    // Where u is 1, log1p(t) is t.
+    a.v('mulps', t, u, zero, { mask: 4 })
+    a.v('pxord', zero, zero, zero)
+    a.v('maxps', zero, zero, x!)
+    a.v('addps', to, t, zero)
+  },
   /** Cephes' tanhf: an odd polynomial near 0, else 1 - 2 / (exp(2 |x|) + 1) with the sign of x. */
   tanh: (w, to, [x], spare) => {
     const { a } = w
@@ -256,5 +274,5 @@ export type FormulaName = keyof typeof formulas
 
 /** Formulas that cost as much as reading numbers again or more. */
 export const costly: ReadonlySet<FormulaName> = new Set([
-  ...(['divide', 'sqrt', 'rsqrt', 'reciprocal', 'exp', 'log', 'sigmoid', 'tanh', 'power'] as const),
+  ...(['divide', 'sqrt', 'rsqrt', 'reciprocal', 'exp', 'log', 'sigmoid', 'softplus', 'tanh', 'power'] as const),
 ])

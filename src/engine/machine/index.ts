@@ -60,6 +60,10 @@ export class MachinePrograms implements Programs {
   release(block: Block): void {
     this.pool.give(block)
   }
+
+  close(): void {
+    this.threads.close()
+  }
 }
 
 export interface MachineOptions {
@@ -90,5 +94,9 @@ export async function startMachine({ threads, onFallback, profiled }: MachineOpt
     version: `${instructions}, onnxruntime ${engine.version}`,
     unwritten: programs.unwritten,
     programs: programs.made,
+    dispose() {
+      engine.dispose()
+      programs.close()
+    },
   }
 }

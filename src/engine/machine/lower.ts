@@ -4,8 +4,9 @@ import { convolve, inputGradient, type Window } from './convolution.ts'
 import { filterGradient } from './filter-gradient.ts'
 import type { FormulaName } from './formulas.ts'
 import { type Arg, type Node, type Nodes, NotWritten, rowStrides, spread, whole } from './node.ts'
-import { gatherRows, maxPool, maxPoolGradient, type Pooling } from './pooling.ts'
+import { maxPool, maxPoolGradient, type Pooling } from './pooling.ts'
 import { multiply } from './product.ts'
+import { gatherRows, segmentSum, sideBySide } from './rows.ts'
 import { paysWinograd, suitsWinograd } from './winograd.ts'
 import { filterGradientByTiles } from './winograd-filter.ts'
 
@@ -198,6 +199,39 @@ const gather: Lowering = (operation, nodes, find) => {
   return gatherRows(nodes, x, indices, sizeOf(places), sizeOf(seen.slice(1)), seen[0]!)
 }
 
+/** From x [batch, 1, n, slice], at places [batch, m, 1]. */
+const gatherInBatches: Lowering = (operation, nodes, find) => {
+  const [[batch, outer, n, slice], [, m]] = operation.shapes as [[number, number, number, number], [number, number]]
+  const [x, places] = operation.inputs.map(find) as [Node, Node]
+  if (outer !== 1 || places.dtype !== 'int32' || x.dtype === 'bool') throw new NotWritten('this kind of Gather')
+  const begins = nodes.table(
+    Array.from({ length: batch }, (_, i) => i * n),
+    'int32',
+  )
+  const begin: Arg = { node: begins, strides: [1, 0], offset: 0 }
+  const rows = nodes.map('addWhole', [whole(places, [batch, m]), begin], [batch, m], 'int32')
+  return gatherRows(nodes, x, rows, batch * m, slice, batch * n)
+}
+
+const concat: Lowering = (operation, nodes, find) => {
+  const { axis } = operation.attributes as { axis: number }
+  const { shape, dtype } = operation.outputs[0]!
+  if (dtype === 'bool' || operation.inputs.some((input) => input.dtype !== dtype))
+    throw new NotWritten('Concat of truth values')
+  const parts = operation.inputs.map((input, i) => ({
+    node: find(input),
+    width: sizeOf(operation.shapes[i]!.slice(axis)),
+  }))
+  return sideBySide(nodes, parts, sizeOf(shape.slice(0, axis)))
+}
+
+const sumSegments: Lowering = (operation, nodes, find) => {
+  const [rows, width] = operation.shapes[0] as [number, number]
+  const [x, ids] = operation.inputs.map(find) as [Node, Node]
+  if (x.dtype !== 'float32' || ids.dtype !== 'int32') throw new NotWritten('SegmentSum of whole numbers')
+  return segmentSum(nodes, x, ids, { rows, width, segments: sizeOf(operation.outputs[0]!.shape) / width })
+}
+
 const conv2D: Lowering = (operation, nodes, find) => {
   const window = operation.attributes as unknown as Window
   const filter = operand(operation, 1, find)
@@ -275,6 +309,7 @@ export const lowerings: Readonly<Record<string, Lowering>> = {
   BatchMatMul: matMul,
   Cast: castTo,
   Ceil: floatOnly('ceil'),
+  Concat: concat,
   Conv2D: conv2D,
   Conv2DBackpropFilter: conv2DBackpropFilter,
   Conv2DBackpropInput: conv2DBackpropInput,
@@ -283,6 +318,7 @@ export const lowerings: Readonly<Record<string, Lowering>> = {
   Fill: fill,
   Floor: floatOnly('floor'),
   Gather: gather,
+  GatherInBatches: gatherInBatches,
   Greater: same('greater', 'greaterWhole'),
   GreaterEqual: same('greaterEqual', 'greaterEqualWhole'),
   Less: same('less', 'lessWhole'),
@@ -308,10 +344,12 @@ export const lowerings: Readonly<Record<string, Lowering>> = {
   Relu: floatOnly('relu'),
   Relu6: floatOnly('relu6'),
   Rsqrt: floatOnly('rsqrt'),
+  SegmentSum: sumSegments,
   Select: select,
   Sigmoid: floatOnly('sigmoid'),
   Slice: slice,
   Softmax: softmax,
+  Softplus: floatOnly('softplus'),
   Sqrt: floatOnly('sqrt'),
   Square: floatOnly('square'),
   SquaredDifference: floatOnly('squaredDifference'),

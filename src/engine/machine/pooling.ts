@@ -1,6 +1,6 @@
 import type { Finish } from './blocks.ts'
 import { type Node, type Nodes, NotWritten, type SpecialInput, type Writing } from './node.ts'
-import { at, compare, r8, r9, r12, r13, rax, rbx, rcx, rdi, rdx, rsi } from './operands.ts'
+import { at, compare, r8, r9, rax, rbx, rcx, rdi, rdx, rsi } from './operands.ts'
 import type { Writer } from './writer.ts'
 
 /** A pooling by its numbers; `pads` are top, left, bottom, right. */
@@ -230,62 +230,5 @@ export function maxPoolGradient(nodes: Nodes, dy: Node, x: Node, pooling: Poolin
     finish,
     write,
   })
-  return made
-}
-
-/** Rows of x [rows, width] by whole numbers [n]: [n, width]. Places outside are an error of the caller's. */
-export function gatherRows(nodes: Nodes, x: Node, indices: Node, count: number, width: number, rows: number): Node {
-  const write = ({ w, stored }: Writing) => {
-    const { a } = w
-    const done = a.label()
-    w.range(rcx, rax, count)
-    a.sub(rax, rcx)
-    a.jump('e', done)
-    a.mov(w.slot(2), rax)
-    w.address(r12, stored(indices).place)
-    a.imul(rax, rcx, 4)
-    a.add(r12, rax)
-    w.address(r13, stored(made).place)
-    a.imul(rax, rcx, 4 * width)
-    a.add(r13, rax)
-    w.address(rbx, stored(x).place)
-    const full = Math.floor(width / 16)
-    if (width % 16 > 0) w.laneMask(tailMask, width % 16)
-    w.repeatCounted(w.slot(2), () => {
-      const [inside, next] = [a.label(), a.label()]
-      a.mov32(rax, at(r12))
-      a.movNumber(rdx, rows)
-      a.cmp(rax, rdx)
-      a.jump('b', inside)
-      a.v('pxord', 0, 0, 0)
-      a.mov(rdi, r13)
-      w.repeat(rcx, full, () => {
-        a.vstore('movups', at(rdi), 0)
-        a.addNumber(rdi, 64)
-      })
-      if (width % 16 > 0) a.vstore('movups', at(rdi), 0, { mask: tailMask })
-      a.jmp(next)
-      a.bind(inside)
-      a.imul(rsi, rax, 4 * width)
-      a.add(rsi, rbx)
-      a.mov(rdi, r13)
-      w.repeat(rcx, full, () => {
-        a.v1('movups', 0, at(rsi))
-        a.vstore('movups', at(rdi), 0)
-        a.addNumber(rsi, 64)
-        a.addNumber(rdi, 64)
-      })
-      if (width % 16 > 0) {
-        a.v1('movups', 0, at(rsi), { mask: tailMask, zero: true })
-        a.vstore('movups', at(rdi), 0, { mask: tailMask })
-      }
-      a.bind(next)
-      a.addNumber(r12, 4)
-      a.addNumber(r13, 4 * width)
-    })
-    a.bind(done)
-  }
-  const inputs = [{ node: x }, { node: indices }]
-  const made: Node = nodes.special([count, width], x.dtype, { name: 'gather', inputs, strided: false, write })
   return made
 }

@@ -71,6 +71,8 @@ export function writeBarrier(a: Assembler, threads: number): Label {
 
 /** What a thread does: it waits for programs and takes its part in each. Its number is what `started` was. */
 function writeWorker(a: Assembler): void {
+  a.push(rbx)
+  a.push(r12)
   a.mov(rbx, rdi)
   a.movNumber(r12, 1)
   a.lockXadd32(at(rbx, started), r12)
@@ -119,9 +121,18 @@ function writeWorker(a: Assembler): void {
   a.mov(rdi, at(rbx, table))
   a.mov(rsi, r12)
   a.mov(rax, at(rbx, program))
+  // No program at all: the thread ends.
+  const end = a.label()
+  a.cmpNumber(rax, 0)
+  a.jump('e', end)
   a.call(rax)
   a.pop(rcx)
   a.jmp(loop)
+  a.bind(end)
+  a.pop(rcx)
+  a.pop(r12)
+  a.pop(rbx)
+  a.ret()
 }
 
 /** run(block, unused): lets all threads take part in the program, this one as number 0. */
@@ -143,12 +154,16 @@ function writeRun(a: Assembler): void {
   a.mov(rdi, at(rbx, table))
   a.xor(rsi, rsi)
   a.mov(rax, at(rbx, program))
+  const end = a.label()
+  a.cmpNumber(rax, 0)
+  a.jump('e', end)
   a.call(rax)
+  a.bind(end)
   a.pop(rbx)
   a.ret()
 }
 
-/** Threads that run programs together. They sleep in between, and end with the process. */
+/** Threads that run programs together. They sleep in between. */
 export class Threads {
   readonly count: number
   /** What all threads share; barriers want its address. */
@@ -175,5 +190,10 @@ export class Threads {
     this.words[program / 8] = BigInt(entry)
     this.words[table / 8] = BigInt(argument)
     openSystem().call(this.run, this.block.address, 0)
+  }
+
+  /** Lets the threads end; no program may be run afterwards. */
+  close(): void {
+    this.execute(0, 0)
   }
 }

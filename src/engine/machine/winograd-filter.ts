@@ -1,6 +1,5 @@
-import { aside, chooseBlocking, cutColumns, vectorsFor } from './blocks.ts'
+import { aside, chooseBlocking, clear, cutColumns, vectorsFor } from './blocks.ts'
 import type { Window } from './convolution.ts'
-import { clear } from './filter-gradient.ts'
 import type { Halo, Node, Nodes, SpecialInput, Writing } from './node.ts'
 import { at, type Label, r9, r10, r12, r13, rax, rbx, rcx, rdi, rdx, rsi } from './operands.ts'
 import { writeTile } from './tile.ts'

@@ -31,7 +31,9 @@ export function softmaxLoss(
       const pull = tf.unsortedSegmentSum(weighted, tf.tensor1d(own, 'int32'), r.shape[0])
       return [dFeatures, tf.sub(tf.matMul(p, weighted, true, false), pull)]
     }
-    return { value: tf.sub(normaliser, tf.sum(tf.mul(f, ownRows), 1)), gradFunc }
+    // The own logit as it was summed among the others: otherwise their difference is rounding at low temperatures.
+    const ownLogit = tf.squeeze(tf.gather(logits, tf.tensor2d(own, [own.length, 1], 'int32'), 1, 1), [1])
+    return { value: tf.sub(normaliser, ownLogit), gradFunc }
   })
   const scaled = tf.div(features, temperature)
   return (learned ? layer(scaled, rows) : layer(scaled)) as Tensor1D

@@ -33,7 +33,7 @@ const definitionOf = ({ method, net, settings }: (typeof runs)[number], epochs: 
     evaluations: Object.keys(evaluations).map((name) => ({ name })),
   })
 
-describe.each(engines)('training and evaluation on the %s engine', (_name, start) => {
+describe.each(engines)('training and evaluation on the %s engine', (name, start) => {
   let engine: OnnxEngine
 
   beforeAll(async () => {
@@ -45,9 +45,10 @@ describe.each(engines)('training and evaluation on the %s engine', (_name, start
   it.each(runs)('use no kernel that the engine does not have: $method on $net with $settings', async (run) => {
     engine.resetStats()
     await perform(definitionOf(run, 2), createMemoryContext(memoryBytes()))
-    const { fallbacks, runs: count } = engine.stats()
+    const { fallbacks, runs: count, programRuns } = engine.stats()
     expect(fallbacks).toEqual({})
     expect(count).toBeGreaterThan(10)
+    expect(programRuns, 'graphs that ran as machine code').toBe(name === 'machine' ? count : 0)
   })
 
   it.each(runs)('compile the same graphs however long they train: $method on $net with $settings', async (run) => {
