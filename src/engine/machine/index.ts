@@ -61,6 +61,11 @@ export class MachinePrograms implements Programs {
     this.pool.give(block)
   }
 
+  /** Bytes for the numbers of tensors, in use or kept for the next. */
+  memoryBytes(): number {
+    return this.pool.bytes
+  }
+
   close(): void {
     this.threads.close()
   }
@@ -76,6 +81,8 @@ export interface MachineOptions {
 export interface MachineEngine extends OnnxEngine {
   /** Why graphs had no program, and how often. */
   readonly unwritten: Readonly<Record<string, number>>
+  /** Bytes for the numbers of tensors, in use or kept for the next. */
+  memoryBytes(): number
   /** Where they are profiled, all of them. */
   readonly programs: readonly Program[]
 }
@@ -93,6 +100,7 @@ export async function startMachine({ threads, onFallback, profiled }: MachineOpt
     ...engine,
     version: `${instructions}, onnxruntime ${engine.version}`,
     unwritten: programs.unwritten,
+    memoryBytes: () => programs.memoryBytes(),
     programs: programs.made,
     dispose() {
       engine.dispose()

@@ -2,15 +2,16 @@ import { sizeOf } from '../onnx/layout.ts'
 import { Body, beginPart, nest, runtimeCount, setTailMask, vectors, vectorsOfPart } from './body.ts'
 import type { LoopStage } from './expression.ts'
 import { writeFold } from './folds.ts'
-import { type Node, NotWritten, type Stored, smallStage } from './node.ts'
+import { type Node, type Stored, smallStage } from './node.ts'
 import { rax, rcx } from './operands.ts'
 import { Loops } from './steps.ts'
 import type { Writer } from './writer.ts'
 
 export const isSmall = (stage: LoopStage): boolean => sizeOf(stage.sides) <= smallStage
 
-function writeMap(w: Writer, loops: Loops, alone: boolean): void {
+function writeMap(w: Writer, loops: Loops, small: boolean): void {
   const { a } = w
+  let alone = small
   loops.merge(() => true)
   const done = a.label()
   const { sides } = loops
@@ -20,9 +21,13 @@ function writeMap(w: Writer, loops: Loops, alone: boolean): void {
     const enough = sides.findIndex(({ count }, i) => i < sides.length - 1 && count >= 4 * w.threads)
     const longest = sides.reduce((best, { count }, i) => (count > sides[best]!.count ? i : best), 0)
     if (enough >= 0) loops.order([enough, ...sides.map((_, i) => i).filter((i) => i !== enough)])
-    else if (longest === sides.length - 1) shareInner(loops)
-    else loops.order([longest, ...sides.map((_, i) => i).filter((i) => i !== longest)])
-    loops.sides[0]!.shared = true
+    else if (longest < sides.length - 1) loops.order([longest, ...sides.map((_, i) => i).filter((i) => i !== longest)])
+    else if (!cutInner(loops)) {
+      // Few rows whose length has no fitting divisor are one thread's work.
+      w.alone(done)
+      alone = true
+    }
+    loops.sides[0]!.shared = !alone
   }
   const body = new Body(w, loops)
   const inner = loops.sides.at(-1)!.count
@@ -48,17 +53,17 @@ function writeMap(w: Writer, loops: Loops, alone: boolean): void {
   a.bind(done)
 }
 
-/** Cuts the innermost side where it is the only long one, so that threads can share it. */
-function shareInner(loops: Loops): void {
+/** Cuts the innermost side where it is the only long one, so that threads can share it; whether it can be cut. */
+function cutInner(loops: Loops): boolean {
   const last = loops.sides.length - 1
   const { count } = loops.sides[last]!
   for (let pieces = 64; pieces >= 2; pieces--)
     if (count % (16 * pieces) === 0) {
       loops.cut(last, count / pieces)
       loops.order([last, ...loops.sides.map((_, i) => i).filter((i) => i !== last)])
-      return
+      return true
     }
-  throw new NotWritten('so few long rows')
+  return false
 }
 
 /** Writes a stage of loops. */

@@ -305,6 +305,7 @@ export class Program implements Compiled {
   }
 
   close(): void {
+    this.threads.settle()
     unmapRegion(this.memory)
     unmapRegion(this.code)
   }

@@ -10,6 +10,8 @@ const arrived = 128
 export const phase = 192
 const sleepers = 256
 const started = 320
+/** What the program is called with that only lets the threads meet. */
+const meetingTable = 384
 
 const [futex, schedYield] = [202, 24]
 const [wait, wake] = [128, 129]
@@ -163,12 +165,23 @@ function writeRun(a: Assembler): void {
   a.ret()
 }
 
+/** A program in which threads only wait for each other; where it begins. */
+function writeMeeting(a: Assembler, threads: number): number {
+  const barrier = writeBarrier(a, threads)
+  const entry = a.length
+  a.mov(rdx, at(rdi))
+  a.call(barrier)
+  a.ret()
+  return entry
+}
+
 /** Threads that run programs together. They sleep in between. */
 export class Threads {
   readonly count: number
   /** What all threads share; barriers want its address. */
   readonly block: Region
   private readonly run: number
+  private readonly meeting: number
   private readonly words: BigInt64Array
 
   constructor(count: number) {
@@ -180,8 +193,11 @@ export class Threads {
     writeWorker(a)
     const run = a.length
     writeRun(a)
+    const meeting = writeMeeting(a, count)
     const code = placeCode(a.finish())
     this.run = code.address + run
+    this.meeting = code.address + meeting
+    this.words[meetingTable / 8] = BigInt(this.block.address)
     for (let i = 1; i < count; i++) openSystem().startThread(code.address + worker, this.block.address)
   }
 
@@ -190,6 +206,11 @@ export class Threads {
     this.words[program / 8] = BigInt(entry)
     this.words[table / 8] = BigInt(argument)
     openSystem().call(this.run, this.block.address, 0)
+  }
+
+  /** When this returns, no thread is in the code of an earlier program: what ran last may still have been leaving it. */
+  settle(): void {
+    if (this.count > 1) this.execute(this.meeting, this.block.address + meetingTable)
   }
 
   /** Lets the threads end; no program may be run afterwards. */
