@@ -32,8 +32,12 @@ export function softmaxLoss(
       return [dFeatures, tf.sub(tf.matMul(p, weighted, true, false), pull)]
     }
     // The own logit as it was summed among the others: otherwise their difference is rounding at low temperatures.
-    const ownLogit = tf.squeeze(tf.gather(logits, tf.tensor2d(own, [own.length, 1], 'int32'), 1, 1), [1])
-    return { value: tf.sub(normaliser, ownLogit), gradFunc }
+    const n = logits.shape[1]
+    const places = tf.tensor1d(
+      own.map((row, i) => i * n + row),
+      'int32',
+    )
+    return { value: tf.sub(normaliser, tf.gather(tf.reshape(logits, [-1]), places)), gradFunc }
   })
   const scaled = tf.div(features, temperature)
   return (learned ? layer(scaled, rows) : layer(scaled)) as Tensor1D

@@ -4,10 +4,6 @@ import { rollDice } from '../../../src/models/dice.ts'
 import { estimateLogZ, noiseContrastiveLoss, scoreRows, softmaxLoss } from '../../../src/models/math/softmax.ts'
 import { type Tensor, type Tensor1D, type Tensor2D, tf } from '../../../src/tf.ts'
 
-beforeAll(async () => {
-  await chooseEngine('auto')
-})
-
 const dice = rollDice(5)
 const draw = (count: number) => Float32Array.from({ length: count }, () => dice.normal())
 const units = (count: number, width: number) => {
@@ -41,7 +37,21 @@ function reference(features: ArrayLike<number>, rows: ArrayLike<number>, tempera
 
 const total = (values: number[]) => values.reduce((sum, value, i) => sum + (i + 1) * value, 0)
 
-describe('the exact softmax over a bank', () => {
+describe.each(['auto', 'wasm'] as const)('the exact softmax over a bank on %s', (engine) => {
+  beforeAll(async () => {
+    await chooseEngine(engine)
+  })
+
+  it('takes a batch and a bank of the size of the recipe', () => {
+    const [features, rows] = [units(128, 16), units(5000, 16)]
+    const places = Int32Array.from({ length: 128 }, (_, i) => 39 * i)
+    const losses = tf.tidy(() =>
+      softmaxLoss(tf.tensor2d(features, [128, 16]), tf.tensor2d(rows, [5000, 16]), places, 0.07).dataSync(),
+    )
+    expect(Math.min(...losses)).toBeGreaterThan(0)
+    expect(Math.max(...losses)).toBeLessThan(2 * 16 + Math.log(5000))
+  })
+
   it.each([0.07, 0.5, 0.002])('is -log of the own share at temperature %s', (temperature) => {
     const [features, rows] = [units(b, d), units(n, d)]
     const losses = tf.tidy(() =>
@@ -90,6 +100,10 @@ describe('the exact softmax over a bank', () => {
 })
 
 describe('noise-contrastive estimation', () => {
+  beforeAll(async () => {
+    await chooseEngine('auto')
+  })
+
   it('gives h = 0.5 to a score whose p is m / N', () => {
     // p = exp(score) / Z = m / N at score = log Z + log(m / N); then -log h = -log(1 - h) = log 2.
     const [m, size, logZ] = [3, 50, 1.7]
@@ -153,6 +167,10 @@ describe('noise-contrastive estimation', () => {
 })
 
 describe('the scores of rows of their own', () => {
+  beforeAll(async () => {
+    await chooseEngine('auto')
+  })
+
   it('are the dot products, with the gradient of the features', () => {
     const [features, rows] = [draw(2 * 3), draw(2 * 4 * 3)]
     const [scores, gradient] = tf.tidy(() => {
