@@ -4,7 +4,9 @@ WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 RUN npm ci
 COPY . .
-RUN npm run build && npm prune --omit=dev --omit=optional
+# The embedded database is left out; koffi's library, which npm counts as optional too, is not.
+RUN npm run build && mv node_modules/@koromix /koromix && npm prune --omit=dev --omit=optional \
+    && mkdir -p node_modules/@koromix && cp -r /koromix/. node_modules/@koromix
 # ONNX Runtime brings its libraries for every platform: 220 MB that this one cannot load.
 RUN cd node_modules/onnxruntime-node/bin/napi-v6 \
     && find . -mindepth 2 -maxdepth 2 ! -path "./linux/$(node -p process.arch)" -exec rm -r {} + \

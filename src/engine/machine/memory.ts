@@ -7,6 +7,8 @@ export interface System {
   /** Lets code be run that was written to mapped memory, which can be written no more. */
   makeExecutable(address: number, bytes: number): void
   unmap(address: number, bytes: number): void
+  /** Where an array's numbers lie; as long as it is alive, they stay there. */
+  addressOf(array: ArrayBufferView): number
   /** The memory as a buffer; it must not be used once it is unmapped. */
   view(address: number, bytes: number): ArrayBuffer
   /** Calls code: f(first, second). */
@@ -22,6 +24,7 @@ export const largePage = 2 ** 21
 interface Koffi {
   load(path: null): { func(declaration: string): (...values: unknown[]) => unknown }
   view(address: bigint, bytes: number): ArrayBuffer
+  address(array: ArrayBufferView): bigint
   call(address: bigint, type: unknown, ...values: unknown[]): unknown
   proto(declaration: string): unknown
 }
@@ -64,6 +67,7 @@ function bindSystem(): System {
         throw new Unavailable('the system does not let memory be run', 'allow it, or choose GESTALT_ENGINE=onnx')
     },
     unmap: (address, bytes) => void munmap(BigInt(address), bytes),
+    addressOf: (array) => Number(koffi.address(array)),
     view: (address, bytes) => koffi.view(BigInt(address), bytes),
     call: (address, first, second) => void koffi.call(BigInt(address), entry, BigInt(first), second),
     startThread(address, argument) {

@@ -18,6 +18,11 @@ import { moved, thread8 } from './writer.ts'
 /** Numbers of a product's inner side that are summed at once, so that the left rows stay in the cache. */
 const innerAtOnce = 1024
 
+/** Results whose rows are this far apart are made a while side by side: each row is another page of memory. */
+const farApart = 4096
+/** Bytes of the right side that are read again for the next rows meanwhile. */
+const rightShare = 512 * 1024
+
 export interface ProductSides {
   batch: number
   rows: number
@@ -85,17 +90,37 @@ export function multiply(nodes: Nodes, left: Arg, right: Arg, sides: ProductSide
     const shareColumns = !shareBatch && (columnBlocks >= 4 * w.threads || rowTiles < w.threads)
     const shareRows = !shareBatch && !shareColumns && w.threads > 1
     const [batchCounter, blockCounter, rowCounter, rightAt, columnAt, resultAt, batchAt] = w.slots(2, 3, 4, 5, 6, 7, 8)
+    const [inTurn, turnCounter] = w.slots(10, 11)
     const done = a.label()
     // r12: left, r13: result, both of one product.
     w.address(r12, moved(stored(left.node).place, 4 * left.offset))
     w.address(r13, stored(made).place)
     a.movNumberTo(batchAt, 0)
+    /** Of a row's blocks so many are made one after the other: their results then lie together. */
+    const abreast = (block: Block) => {
+      if (finish.bias || block.count === 1 || resultRow < farApart) return 1
+      return Math.max(1, Math.min(block.count, Math.floor(rightShare / block.step)))
+    }
     const rowLoop = (block: Block, k: number) => {
       const tileHere = (count: number) => {
-        a.mov(rsi, rcx)
+        const tile = tiles.get(keyOf(block, count, k))!
         a.mov(rdi, rightAt)
         a.mov(rdx, resultAt)
-        a.call(tiles.get(keyOf(block, count, k))!)
+        if (abreast(block) === 1) {
+          a.mov(rsi, rcx)
+          a.call(tile)
+          return
+        }
+        a.mov(rbx, rdi)
+        a.mov(rax, inTurn)
+        a.mov(turnCounter, rax)
+        w.repeatCounted(turnCounter, () => {
+          a.mov(rsi, rcx)
+          a.mov(rdi, rbx)
+          a.call(tile)
+          a.addNumber(rbx, block.step)
+          a.addNumber(rdx, 64 * block.vectors)
+        })
       }
       const nothing = a.label()
       if (shareRows) {
@@ -160,12 +185,32 @@ export function multiply(nodes: Nodes, left: Arg, right: Arg, sides: ProductSide
       a.addNumber(rcx, 4 * block.first)
       a.add(rcx, r13)
       a.mov(columnAt, rcx)
-      w.repeatCounted(blockCounter, () => {
+      const most = abreast(block)
+      if (most === 1)
+        w.repeatCounted(blockCounter, () => {
+          rowLoop(block, k)
+          a.addNumber(rightAt, block.step)
+          a.addNumber(columnAt, 64 * block.vectors)
+          if (finish.bias) a.addNumber(w.slot(biasSlot), 64 * block.vectors)
+        })
+      else {
+        const again = a.here()
+        w.least(rax, blockCounter, most)
+        a.mov(inTurn, rax)
         rowLoop(block, k)
-        a.addNumber(rightAt, block.step)
-        a.addNumber(columnAt, 64 * block.vectors)
-        if (finish.bias) a.addNumber(w.slot(biasSlot), 64 * block.vectors)
-      })
+        for (const [place, step] of [
+          [rightAt, block.step],
+          [columnAt, 64 * block.vectors],
+        ] as const) {
+          a.imul(rax, inTurn, step)
+          a.add(rax, place)
+          a.mov(place, rax)
+        }
+        a.mov(rax, blockCounter)
+        a.sub(rax, inTurn)
+        a.mov(blockCounter, rax)
+        a.jump('g', again)
+      }
       a.bind(skip)
     }
     const one_ = () => {

@@ -2,7 +2,7 @@ import { sizeOf } from '../onnx/layout.ts'
 import type { Block, Program as Compiled } from '../onnx/programs.ts'
 import type { Dtype, Numbers, Operation, Value } from '../onnx/record.ts'
 import { isSmall, writeLoopStage } from './loops.ts'
-import { mapRegion, placeCode, type Region, unmapRegion } from './memory.ts'
+import { mapRegion, openSystem, placeCode, type Region, unmapRegion } from './memory.ts'
 import { type Halo, type Node, NotWritten, rowStrides, type Stored } from './node.ts'
 import { at, rax, rdx } from './operands.ts'
 import { paddedStrides, type Schedule, type Stage, scheduleGraph } from './plan.ts'
@@ -13,6 +13,7 @@ import { memory as memoryRegister, moved, type Place, tableHead, Writer } from '
 /** Up to so many numbers are copied into the program's memory, and out of it; more stay where they are. */
 const [fewIn, fewOut] = [256, 16]
 const constantBytes = 2 ** 18
+const manyBytes = 2 ** 18
 const largestMemory = 2 ** 31 - 2 ** 24
 
 const widthOf = (dtype: Dtype) => (dtype === 'bool' ? 1 : 4)
@@ -275,7 +276,7 @@ export class Program implements Compiled {
   run(leaves: readonly Value[], roots: readonly Value[]): void {
     const { table, pool } = this
     for (const { i, numbers } of this.copiedIn) numbers.set(leaves[i]!.data!)
-    for (const { i, slot } of this.givenIn) table[slot] = BigInt(this.blockOf(leaves[i]!).address)
+    for (const { i, slot } of this.givenIn) table[slot] = BigInt(this.addressOf(leaves[i]!))
     for (const { i, slot, bytes } of this.givenOut) {
       const root = roots[i]!
       root.block = pool.take(bytes)
@@ -290,12 +291,24 @@ export class Program implements Compiled {
     }
   }
 
-  private blockOf(leaf: Value): Block {
-    if (leaf.block) return leaf.block
+  /**
+   * Where a leaf's numbers lie. Many that JavaScript has are read there the first time, since most are a step's own and
+   * not needed again; else they are copied, once, to where they lie better for the processor.
+   */
+  private addressOf(leaf: Value): number {
+    if (leaf.block) return leaf.block.address
     const numbers = leaf.data!
+    if (numbers.byteLength >= manyBytes && !leaf.lent) {
+      leaf.lent = true
+      return openSystem().addressOf(numbers)
+    }
+    leaf.block = this.copyOf(numbers)
+    return leaf.block.address
+  }
+
+  private copyOf(numbers: Numbers): Block {
     const block = this.pool.take(numbers.byteLength)
     ;new (numbers.constructor as Float32ArrayConstructor)(block.buffer, block.offset, numbers.length).set(numbers)
-    leaf.block = block
     return block
   }
 

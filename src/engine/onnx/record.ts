@@ -22,6 +22,8 @@ export class Value {
   fed: unknown = undefined
   /** The leaf's numbers as programs take them, where it has been fed to one or was made by one. */
   block: Block | undefined = undefined
+  /** Whether its numbers have been read where JavaScript has them. */
+  lent = false
   /** Its place in the graph that is being put together: among the leaves, or of its operation among the operations. */
   place = -1
 

@@ -32,7 +32,7 @@ export function softmaxLoss(
       return [dFeatures, tf.sub(tf.matMul(p, weighted, true, false), pull)]
     }
     // The own logit as it was summed among the others: otherwise their difference is rounding at low temperatures.
-    const n = logits.shape[1]
+    const n = logits.shape[1]!
     const places = tf.tensor1d(
       own.map((row, i) => i * n + row),
       'int32',
