@@ -2,7 +2,8 @@
 // Rounds are interleaved and the median counts, since other processes disturb single timings.
 import { readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
-import type { ByteSource } from '../src/data/dataset.ts'
+import { openDatasetBytes } from '../src/cli/dataset.ts'
+import { readConfig } from '../src/config.ts'
 import { chooseEngine } from '../src/engine/choose.ts'
 import { type Definition, parseDefinition } from '../src/experiments/definition.ts'
 import { createMemoryContext } from '../src/experiments/memory-context.ts'
@@ -11,16 +12,12 @@ import { perform } from '../src/experiments/perform.ts'
 const rounds = 3
 const recipe = JSON.parse(readFileSync(new URL('../recipes/npid-fashion-quick.json', import.meta.url), 'utf8'))
 
-// Drawn images of the same size and number: the step's cost does not depend on what they show.
-const noBytes: ByteSource = {
-  stat: async () => undefined,
-  read: () => Promise.reject(new Error('drawn images read no file')),
-}
+// The recipe's own images, those that are shipped.
+const bytes = openDatasetBytes(readConfig({}))
 
 function definition(batchSize: number): Definition {
-  const dataset = { name: 'shapes', images: 10_000, testImages: 100 }
   const method = { ...recipe.method, bankStart: 'random' }
-  return parseDefinition({ ...recipe, dataset, method, training: { ...recipe.training, batchSize }, evaluations: [] })
+  return parseDefinition({ ...recipe, method, training: { ...recipe.training, batchSize }, evaluations: [] })
 }
 
 /** Milliseconds a step: from the first step after `warmUp` to the last. */
@@ -32,7 +29,7 @@ async function measure(
 ): Promise<number> {
   await chooseEngine(engine, { threads: availableParallelism() })
   const halt = new AbortController()
-  const context = createMemoryContext(noBytes, { stop: halt.signal })
+  const context = createMemoryContext(bytes, { stop: halt.signal })
   let [began, ended, taken] = [0, 0, 0]
   const report = context.metrics.report
   context.metrics.report = (step, values) => {
