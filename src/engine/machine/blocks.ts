@@ -136,11 +136,11 @@ export function finisher(
       a.v('maxps', register, zero, register)
     }
     if (!where) return
-    // Times 0 rather than left out, so that what is not a number remains so.
+    // A factor: 1 or 0, or not a number where this is not.
     a.v1('movups', one, at(r11, whereAt[row]! + 64 * vector), masked)
     a.v('pxord', zero, zero, zero)
     a.vcmp('cmpps', 2, one, zero, compare.gt)
-    a.v('mulps', one, one, zero)
+    a.v('maxps', one, zero, one)
     a.v1('broadcastss', one, w.float(1), { mask: 2 })
     a.v('mulps', register, register, one)
   }

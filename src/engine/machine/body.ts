@@ -8,7 +8,9 @@ import { memory, type Place, type Writer } from './writer.ts'
 const cursorRegisters = [rbx, rsi, rdi, rdx, r8, r9, r10, r11, r12, r13]
 export const tailMask = 1
 const hoistLimit = 10
-const [partCount, firstCounter] = [0, 2]
+const partCount = 0
+/** Of the outermost loop, on the stack; the others' follow. */
+export const firstCounter = 2
 
 interface Cursor {
   register: number

@@ -59,6 +59,8 @@ function takes(node: SpecialNode, user: MapNode): boolean {
   }
   const vector = user.formula === 'add' && !finish.bias && isRow(other!, shape) && other!.node.number < node.number
   if (!vector || shape.at(-1) !== node.shape.at(-1)) return false
+  // What is read with zeros around it cannot be read as a row as well.
+  if (special.inputs.some((input) => input.node === other!.node)) return false
   finish.bias = other!.node
   special.inputs.push({ node: other!.node })
   return true

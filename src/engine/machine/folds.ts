@@ -1,4 +1,4 @@
-import { Body, beginPart, nest, runtimeCount, setTailMask, tailMask, vectors } from './body.ts'
+import { Body, beginPart, firstCounter, nest, runtimeCount, setTailMask, tailMask, vectors } from './body.ts'
 import type { Fold } from './node.ts'
 import { compare, type Label, rax } from './operands.ts'
 import type { Loops, Result } from './steps.ts'
@@ -29,6 +29,10 @@ function setBeginning(w: Writer, fold: Fold, float: boolean, to: number, mask = 
 }
 
 const accumulatorLimit = 16
+
+/** What is summed up one by one loses digits: so many at most, or the root of how many, then the sums are summed. */
+const fewAtOnce = 64
+const atOnce = (count: number) => Math.max(fewAtOnce, Math.ceil(Math.sqrt(count)))
 
 /** The sides that are kept, those that are folded, and last the one that is read in vectors. */
 function orderForFold(loops: Loops): void {
@@ -89,9 +93,21 @@ function writeRows(w: Writer, loops: Loops, done: Label): void {
   const body = new Body(w, loops)
   const { sides, results } = loops
   const sums = results.map(() => body.take())
-  setTailMask(w, sides.at(-1)!.count)
+  const firstFolded = sides.findIndex((side) => side.folded)
+  const width = sides.at(-1)!.count
+  const inRow = Math.floor(width / 16)
+  const inAll = sides.slice(firstFolded, -1).reduce((product, { count }) => product * count, inRow)
+  const inParts = inAll >= 2 * fewAtOnce && inRow >= 8 && 4 * results.length <= accumulatorLimit
+  const parts = inParts ? results.map(() => body.take()) : sums
+  setTailMask(w, width)
   body.prepare()
   start(w, body, done)
+  const begin = (of: number[]) => {
+    for (const [i, result] of results.entries()) {
+      const { fold, float } = foldOf(result)
+      setBeginning(w, fold, float, of[i]!)
+    }
+  }
   const add = (vector: number, masked: boolean) =>
     body.evaluate(vector, masked, (result, register, spare) => {
       const { fold, float } = foldOf(result)
@@ -102,16 +118,34 @@ function writeRows(w: Writer, loops: Loops, done: Label): void {
         a.knot(3, tailMask)
         setBeginning(w, fold, float, value, 3)
       }
-      foldInto(w, fold, float, sums[results.indexOf(result)]!, value)
+      foldInto(w, fold, float, parts[results.indexOf(result)]!, value)
     })
   const unroll = loops.steps.length > 12 ? 1 : 4
-  const row = () => vectors(w, body, sides.at(-1)!.count, unroll, add)
-  const firstFolded = sides.findIndex((side) => side.folded)
-  nest(body, 0, firstFolded, runtimeCount(w), () => {
+  const part = (count: number) => {
+    begin(parts)
+    vectors(w, body, count, unroll, add)
     for (const [i, result] of results.entries()) {
       const { fold, float } = foldOf(result)
-      setBeginning(w, fold, float, sums[i]!)
+      foldInto(w, fold, float, sums[i]!, parts[i]!)
     }
+  }
+  const row = () => {
+    if (!inParts) {
+      vectors(w, body, width, unroll, add)
+      return
+    }
+    const piece = 16 * atOnce(inRow)
+    const pieces = Math.floor(width / piece)
+    const by = (n: number) => body.move(({ steps }) => n * steps.at(-1)!)
+    w.repeat(w.slot(firstCounter + sides.length - 1), pieces, () => {
+      part(piece)
+      by(piece)
+    })
+    if (width > pieces * piece) part(width - pieces * piece)
+    by(-pieces * piece)
+  }
+  nest(body, 0, firstFolded, runtimeCount(w), () => {
+    begin(sums)
     nest(body, firstFolded, sides.length - 1, runtimeCount(w), row)
     const other = body.take()
     a.movNumber(rax, 1)
@@ -142,23 +176,21 @@ function foldLanes(w: Writer, { fold, float }: { fold: Fold; float: boolean }, s
   }
 }
 
-/** Rows that are summed up one by one lose digits: so many at most, then the sums are summed. */
-const rowsAtOnce = 64
-
 /** Folds all sides but the last, `block` vectors at once. */
 function writeColumns(w: Writer, loops: Loops, block: number): void {
   const { a } = w
-  cutLongFold(loops)
   const body = new Body(w, loops)
   const { sides, results } = loops
   const last = sides.length - 1
   const firstFolded = sides.findIndex((side) => side.folded)
+  const rows = sides[firstFolded]!.count
   const inTwo = last - firstFolded >= 2
+  const isLong = !inTwo && rows >= 2 * fewAtOnce
   const count = sides[last]!.count
   const inAll = Math.ceil(count / 16)
   setTailMask(w, count)
   const total = results.map(() => Array.from({ length: Math.min(block, inAll) }, () => body.take()))
-  const part = inTwo ? total.map((of) => of.map(() => body.take())) : total
+  const part = inTwo || isLong ? total.map((of) => of.map(() => body.take())) : total
   body.prepare()
   const begin = (sums: number[][], n: number) => {
     for (const [i, result] of results.entries()) {
@@ -178,33 +210,36 @@ function writeColumns(w: Writer, loops: Loops, block: number): void {
           foldInto(w, fold, float, part[results.indexOf(result)]![v]!, register)
         })
     }
+    const inPart = (addAll: () => void) => {
+      begin(part, n)
+      addAll()
+      for (const [i, result] of results.entries()) {
+        const { fold, float } = foldOf(result)
+        for (let v = 0; v < n; v++) foldInto(w, fold, float, total[i]![v]!, part[i]![v]!)
+      }
+    }
+    const someRows = (count: number) =>
+      inPart(() =>
+        w.repeat(w.slot(firstCounter + firstFolded), count, () => {
+          add()
+          body.move(({ steps }) => steps[firstFolded]!)
+        }),
+      )
     nest(body, 0, firstFolded, runtimeCount(w), () => {
       begin(total, n)
-      if (!inTwo) nest(body, firstFolded, last, runtimeCount(w), add)
-      else
-        nest(body, firstFolded, firstFolded + 1, runtimeCount(w), () => {
-          begin(part, n)
-          nest(body, firstFolded + 1, last, runtimeCount(w), add)
-          for (const [i, result] of results.entries()) {
-            const { fold, float } = foldOf(result)
-            for (let v = 0; v < n; v++) foldInto(w, fold, float, total[i]![v]!, part[i]![v]!)
-          }
-        })
+      if (inTwo)
+        nest(body, firstFolded, firstFolded + 1, runtimeCount(w), () =>
+          inPart(() => nest(body, firstFolded + 1, last, runtimeCount(w), add)),
+        )
+      else if (isLong) {
+        const piece = atOnce(rows)
+        w.repeat(w.slot(firstCounter + last), Math.floor(rows / piece), () => someRows(piece))
+        if (rows % piece > 0) someRows(rows % piece)
+        body.move(({ steps }) => -rows * steps[firstFolded]!)
+      } else nest(body, firstFolded, last, runtimeCount(w), add)
       for (const [i, result] of results.entries())
         for (let v = 0; v < n; v++) body.store(result, total[i]![v]!, from + v, isTail(v))
     })
     a.bind(again)
   }
-}
-
-function cutLongFold(loops: Loops): void {
-  const folded = loops.sides.flatMap((side, i) => (side.folded ? [i] : []))
-  const [only] = folded
-  if (folded.length !== 1 || loops.sides[only!]!.count < 2 * rowsAtOnce) return
-  const { count } = loops.sides[only!]!
-  for (let piece = rowsAtOnce; piece >= 8; piece--)
-    if (count % piece === 0) {
-      loops.cut(only!, piece)
-      return
-    }
 }

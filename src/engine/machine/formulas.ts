@@ -193,7 +193,7 @@ export const formulas = {
     a.vcmp('cmpps', 2, size, squared, compare.lt)
     a.v('blendmps', to, far, near, { mask: 2 })
   },
-  /** x ^ y = exp(y log |x|), with the sign of x where y is odd; nothing where x is negative and y is not whole. */
+  /** x ^ y = exp(y log |x|), with the sign of x where y is odd; nothing where x is negative, not infinite, and y not whole. */
   power: (w, to, [x, y], spare) => {
     const { a } = w
     const [result, t, u] = [spare(), spare(), spare()]
@@ -205,6 +205,9 @@ export const formulas = {
     a.vcmp('cmpps', 2, x!, t, compare.lt)
     a.v1n('rndscaleps', t, y!, 8)
     a.vcmp('cmpps', 3, y!, t, compare.neq, 2)
+    a.kandn(2, 3, 2)
+    a.v1('broadcastss', u, w.float(Number.NEGATIVE_INFINITY))
+    a.vcmp('cmpps', 3, x!, u, compare.neq, 3)
     a.v('mulps', t, y!, w.float(0.5), { repeat: true })
     a.v1n('rndscaleps', u, t, 8)
     a.vcmp('cmpps', 2, t, u, compare.neq, 2)

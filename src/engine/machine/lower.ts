@@ -125,10 +125,14 @@ const softmax: Lowering = (operation, nodes, find) => {
   return nodes.map('multiply', [whole(powers), spread(factor, kept, shape)], shape, 'float32')
 }
 
+/** Their numbers lie in the program's memory. */
+const mostClasses = 2 ** 14
+
 const oneHot: Lowering = (operation, nodes, find) => {
   const { onValue, offValue } = operation.attributes as { onValue: number; offValue: number }
   const { shape, dtype } = operation.outputs[0]!
   const depth = shape.at(-1)!
+  if (depth > mostClasses) throw new NotWritten('OneHot of so many classes')
   const classes = nodes.table(
     Array.from({ length: depth }, (_, i) => i),
     'int32',
@@ -232,22 +236,29 @@ const sumSegments: Lowering = (operation, nodes, find) => {
   return segmentSum(nodes, x, ids, { rows, width, segments: sizeOf(operation.outputs[0]!.shape) / width })
 }
 
+/** What a convolution reads besides its images: a copy where both are the same, since images get zeros around them. */
+function besides(images: Node, seen: Arg, shape: readonly number[], nodes: Nodes): Arg {
+  return seen.node === images ? whole(nodes.map('copy', [seen], shape, images.dtype)) : seen
+}
+
 const conv2D: Lowering = (operation, nodes, find) => {
   const window = operation.attributes as unknown as Window
-  const filter = operand(operation, 1, find)
-  return convolve(nodes, shaped(operation, 0, nodes, find), filter, window, operation.outputs[0]!.shape)
+  const x = shaped(operation, 0, nodes, find)
+  const filter = besides(x, operand(operation, 1, find), operation.shapes[1]!, nodes)
+  return convolve(nodes, x, filter, window, operation.outputs[0]!.shape)
 }
 
 const conv2DBackpropInput: Lowering = (operation, nodes, find) => {
   const window = operation.attributes as unknown as Window
-  const filter = operand(operation, 1, find)
   const dy = shaped(operation, 0, nodes, find)
+  const filter = besides(dy, operand(operation, 1, find), operation.shapes[1]!, nodes)
   return inputGradient(nodes, dy, filter, operation.shapes[1]!, window, operation.outputs[0]!.shape)
 }
 
 const conv2DBackpropFilter: Lowering = (operation, nodes, find) => {
   const window = operation.attributes as unknown as Window
-  const [x, dy] = [shaped(operation, 0, nodes, find), shaped(operation, 1, nodes, find)]
+  const x = shaped(operation, 0, nodes, find)
+  const dy = besides(x, whole(shaped(operation, 1, nodes, find)), operation.shapes[1]!, nodes).node
   const { shape } = operation.outputs[0]!
   const [, height, width] = dy.shape as [number, number, number]
   const [, , from, to] = shape as [number, number, number, number]

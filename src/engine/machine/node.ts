@@ -41,6 +41,13 @@ export type Halo = readonly [top: number, left: number, bottom: number, right: n
 
 export type Fold = 'sum' | 'max' | 'min'
 
+/** How two parts of a fold become one, of floats and of whole numbers. */
+const combining = {
+  sum: ['add', 'addWhole'],
+  max: ['maximum', 'maximumWhole'],
+  min: ['minimum', 'minimumWhole'],
+} as const satisfies Record<Fold, readonly [FormulaName, FormulaName]>
+
 /** What a node of its own kind is told when its code is written. */
 export interface Writing {
   w: Writer
@@ -189,7 +196,7 @@ export class Nodes {
   private combine(fold: Fold, shape: readonly number[], dtype: Dtype, count: number, node: Node, pieces: Arg): Node {
     const [step, ...strides] = pieces.strides
     const piece = (i: number): Arg => ({ node, strides, offset: pieces.offset + i * step! })
-    const formula = fold === 'sum' ? 'add' : fold === 'max' ? 'maximum' : 'minimum'
+    const formula = combining[fold][dtype === 'float32' ? 0 : 1]
     let made: Arg = piece(0)
     for (let i = 1; i < count; i++) made = whole(this.map(formula, [made, piece(i)], shape, dtype))
     return count === 1 ? this.map('copy', [made], shape, dtype) : made.node

@@ -192,7 +192,7 @@ export function maxPoolGradient(nodes: Nodes, dy: Node, x: Node, pooling: Poolin
           if (finish.where) {
             a.v('pxord', result, result, result)
             a.vcmp('cmpps', 2, best, result, compare.gt)
-            a.v('mulps', result, best, result)
+            a.v('maxps', result, result, best)
             a.v1('broadcastss', result, w.float(1), { mask: 2 })
             a.v('mulps', gradient, gradient, result)
           }

@@ -131,15 +131,14 @@ export function writeTile(w: Writer, given: Tile): Label {
       for (let v = 0; v < vectors; v++)
         does(r * vectors + v, result[r]! + 64 * v, v === vectors - 1 && lanes < 16, r, v)
   }
-  each((register, offset, masked) => {
-    if (!accumulate) a.v('pxord', register, register, register)
-    else if (masked) a.v1('movups', register, at(rdx, offset), { mask: sumMask, zero: true })
-    else a.v1('movups', register, at(rdx, offset))
-  })
+  each((register) => a.v('pxord', register, register, register))
   loop(w, tile, 0, [8, r10])
   each((register, offset, masked, row, vector) => {
+    const options = masked ? { mask: sumMask } : {}
+    // In the end: sums of sums lose fewer digits than one long sum.
+    if (accumulate) a.v('addps', register, register, at(rdx, offset), options)
     finish?.(register, row, vector)
-    a.vstore('movups', at(rdx, offset), register, masked ? { mask: sumMask } : {})
+    a.vstore('movups', at(rdx, offset), register, options)
   })
   a.ret()
   return entry

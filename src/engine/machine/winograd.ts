@@ -370,7 +370,7 @@ function finishVector(
   if (!where) return
   a.v1('movups', one, at(r9, whereAt))
   a.vcmp('cmpps', 2, one, zero, compare.gt)
-  a.v('mulps', one, one, zero)
+  a.v('maxps', one, zero, one)
   a.v1('broadcastss', one, w.float(1), { mask: 2 })
   a.v('mulps', register, register, one)
 }

@@ -262,9 +262,8 @@ export class OnnxBackend extends tf.KernelBackend implements Tracer {
   }
 
   /** What no tensor stands for any longer, and nothing recorded needs. */
-  private giveBack(): void {
-    for (const { block } of this.dropped) if (block) this.programs!.release(block)
-    this.dropped.length = 0
+  private giveBack(dropped: readonly Value[] = this.dropped.splice(0)): void {
+    for (const { block } of dropped) if (block) this.programs!.release(block)
   }
 
   /** Computes what is recorded, within the call or from now on; what fails later is told to whoever reads it. */
@@ -276,7 +275,13 @@ export class OnnxBackend extends tf.KernelBackend implements Tracer {
   /** The same where the runtime gives promises, one graph after the other. */
   private flushLater(): Promise<void> {
     const { roots, plan } = this.take()
-    if (roots.length > 0) this.flight = this.flight.catch(() => {}).then(() => this.computeLater(plan, roots))
+    if (roots.length === 0) return this.flight
+    // What was dropped until now is needed by this graph and those before it only.
+    const dropped = this.dropped.splice(0)
+    this.flight = this.flight
+      .catch(() => {})
+      .then(() => this.computeLater(plan, roots))
+      .finally(() => this.giveBack(dropped))
     return this.flight
   }
 
