@@ -1,11 +1,12 @@
 import { randomBytes } from 'node:crypto'
 import { existsSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { availableParallelism } from 'node:os'
+import { availableParallelism, totalmem } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { engines } from './engines.ts'
 import { type Fault, InvalidDefinition, Misconfigured } from './errors.ts'
 
-export const engineNames = ['auto', 'machine', 'onnx', 'tensorflow', 'wasm', 'cpu'] as const
+export const engineNames = ['auto', ...engines] as const
 
 /** An S3-compatible store. */
 export interface S3Config {
@@ -40,6 +41,8 @@ export interface Config {
   engineThreads: number
   /** Runs at once in one worker process. */
   concurrency: number
+  /** Bytes that the runs of one worker process may take together. */
+  workerMemory: number
   logLevel: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent'
   /** Largest request body in bytes. */
   bodyLimit: number
@@ -150,6 +153,12 @@ function readThreads(read: Reader, concurrency: number, cores: number): number {
   return threads
 }
 
+/** The machine's memory, or less where a container or a service manager allows less. */
+function availableMemory(): number {
+  const limit = process.constrainedMemory()
+  return limit > 0 && limit < totalmem() ? limit : totalmem()
+}
+
 export function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || /^127\./.test(host)
 }
@@ -214,6 +223,7 @@ export function readConfig(environment: Environment = process.env, cores = avail
     engine: read.choice('GESTALT_ENGINE', engineNames, 'auto'),
     engineThreads: readThreads(read, concurrency, cores),
     concurrency,
+    workerMemory: read.integer('GESTALT_WORKER_MEMORY', availableMemory(), 2 ** 20, 2 ** 50),
     logLevel: read.choice('GESTALT_LOG_LEVEL', ['trace', 'debug', 'info', 'warn', 'error', 'silent'], 'info'),
     bodyLimit: read.integer('GESTALT_BODY_LIMIT', 1_048_576, 1024, 1_073_741_824),
     publicUrl: (read.url('GESTALT_PUBLIC_URL', ['http:', 'https:']) ?? own).replace(/\/$/, ''),

@@ -1,11 +1,12 @@
-import { availableParallelism, hostname, totalmem } from 'node:os'
+import { availableParallelism, hostname } from 'node:os'
 import { pino } from 'pino'
 import { type Config, childEnvironment, softwareVersion } from './config.ts'
 import { describeEngine, describeRejection, type EngineChoice } from './engine/choice.ts'
 import { Misconfigured, Unavailable } from './errors.ts'
 import type { Logger } from './experiments/context.ts'
+import { type Offer, offerOf } from './experiments/placement.ts'
 import { probeEngine } from './jobs/probe.ts'
-import { openQueue } from './jobs/queue.ts'
+import { openQueue, type Queue } from './jobs/queue.ts'
 import { startReconciler } from './jobs/reconcile.ts'
 import { repeat } from './jobs/repeat.ts'
 import { Supervisor } from './jobs/supervisor.ts'
@@ -23,6 +24,8 @@ export interface RunningWorker {
 }
 
 const heartbeatSeconds = 2
+/** Waiting runs that an idle worker looks through for one that it could take. */
+const mostLookedThrough = 200
 /** Together at most 10, with the one that listens. */
 const connections = { database: 4, queue: 4 }
 /** For a Postgres that is starting beside us. */
@@ -84,6 +87,13 @@ async function followRuns(supervisor: Supervisor, ledger: Ledger): Promise<void>
   }
 }
 
+/** Calls what others gave back and this worker has room for. */
+async function callForRuns({ concurrency }: Config, supervisor: Supervisor, ledger: Ledger, queue: Queue) {
+  if (supervisor.running().length >= concurrency) return
+  const fitting = supervisor.couldTake(await ledger.waiting(0, mostLookedThrough), concurrency)
+  if (fitting.length > 0) await queue.call(fitting.map(({ id, attempt }) => ({ runId: id, attempt })))
+}
+
 /**
  * What the runs of this worker compute on, found by a child. Throws Misconfigured where the engine that the settings
  * name does not work.
@@ -106,15 +116,14 @@ async function keepRegistered(
   id: string,
   config: Config,
   { engine, rejected }: EngineChoice,
-  supervisor: Supervisor,
-  ledger: Ledger,
-  log: Logger,
+  offer: Offer,
+  { supervisor, ledger, queue, log }: { supervisor: Supervisor; ledger: Ledger; queue: Queue; log: Logger },
 ) {
   const self = {
     ...{ id, host: hostname(), pid: process.pid, version: softwareVersion() },
     ...{ engine: engine.name, engineVersion: engine.version, threads: engine.threads, device: engine.device },
     ...{ rejectedEngines: rejected, concurrency: config.concurrency },
-    ...{ cores: availableParallelism(), memoryBytes: totalmem() },
+    ...{ cores: offer.cores, memoryBytes: offer.memoryBytes, offer },
   }
   await ledger.workerStarted(self)
   const heartbeat = repeat(
@@ -123,6 +132,7 @@ async function keepRegistered(
       const runIds = supervisor.running().map(({ runId }) => runId)
       if (!(await ledger.heartbeat(id, runIds))) await ledger.workerStarted(self)
       await followRuns(supervisor, ledger)
+      await callForRuns(config, supervisor, ledger, queue)
     },
     (error) => log.warn(`heartbeat: ${(error as Error).message}`),
   )
@@ -150,10 +160,13 @@ export async function startWorker(config: Config): Promise<RunningWorker> {
     const [{ database, ledger, queue }, choice] = await openPartsAndEngine(config, log, closings)
     const id = newId()
     const environment = childEnvironment(config.engineThreads)
-    const supervisor = new Supervisor({ workerId: id, ledger, queue, config, choice, environment, log })
+    const { engine } = choice
+    const machine = { memoryBytes: config.workerMemory, cores: availableParallelism(), gpu: engine.gpu ?? false }
+    const offer = offerOf({ ...machine, engine: engine.name })
+    const supervisor = new Supervisor({ workerId: id, ledger, queue, config, choice, offer, environment, log })
     const listener = await listenForCancels(database.url, supervisor, ledger)
     closings.push(() => listener.close())
-    const registered = await keepRegistered(id, config, choice, supervisor, ledger, log)
+    const registered = await keepRegistered(id, config, choice, offer, { supervisor, ledger, queue, log })
     closings.push(() => registered.close())
     const reconciler = startReconciler({ ledger, queue, database, log })
     closings.push(() => reconciler.close())

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { Conflict, InvalidDefinition } from '../errors.ts'
 import { parseDefinition } from '../experiments/definition.ts'
+import { needsOf } from '../experiments/placement.ts'
 import { type Plan, planExperiment } from '../experiments/plan.ts'
 import { Refused } from './failures.ts'
 import type { Log, Parts } from './parts.ts'
@@ -72,7 +73,8 @@ export async function submitExperiment(
     const { name, tags, notes, priority } = definition
     const fingerprint = createHash('sha256').update(canonical(definition)).digest('hex')
     const key = options.key === undefined ? undefined : { key: options.key, fingerprint }
-    const accepted = await parts.ledger.accept({ name, tags, notes, priority, definition, plan: expected }, key)
+    const needs = needsOf(definition, plan.memoryBytes)
+    const accepted = await parts.ledger.accept({ name, tags, notes, priority, definition, plan: expected, needs }, key)
     if ('mismatch' in accepted)
       throw new Refused(
         422,

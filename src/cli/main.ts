@@ -182,6 +182,16 @@ program
   )
 
 program
+  .command('workers')
+  .description('list the workers: whether they live, what they compute on, what they work on')
+  .action(
+    action(async (config, output) => {
+      const { workers } = await import('./workers.ts')
+      return workers(config, output)
+    }),
+  )
+
+program
   .command('cancel')
   .argument('<run>', 'the id of a run')
   .description('ask a run to stop at its next step, with a checkpoint')

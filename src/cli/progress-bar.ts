@@ -8,9 +8,16 @@ function bar(share: number): string {
   return `${'█'.repeat(full)}${'░'.repeat(cells - full)}`
 }
 
+interface Standing {
+  state: RunState
+  progress: Progress | null
+  waiting: string | null
+}
+
 /** One line that says where a run stands. */
-export function progressLine(state: RunState, progress: Progress | null): string {
-  if (!progress || state === 'queued') return `${bar(0)}   0 %  ${state === 'queued' ? 'waiting for a worker' : state}`
+export function progressLine({ state, progress, waiting }: Standing): string {
+  if (state === 'queued') return `${bar(0)}   0 %  waiting for a worker${waiting ? `: ${waiting}` : ''}`
+  if (!progress) return `${bar(0)}   0 %  ${state}`
   const percent = String(Math.floor(progress.share * 100)).padStart(3)
   const parts = [`${bar(progress.share)} ${percent} %`]
   if (progress.stage === 'training') {

@@ -6,7 +6,7 @@ import { exitCodes, type Output, table } from './output.ts'
 import { readDefinition } from './submit.ts'
 import { followRun, type RunView } from './watch.ts'
 
-async function withClient<T>(config: Config, use: (client: Client) => Promise<T>): Promise<T> {
+export async function withClient<T>(config: Config, use: (client: Client) => Promise<T>): Promise<T> {
   const client = openClient({ url: config.url, token: config.token })
   try {
     return await use(client)

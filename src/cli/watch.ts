@@ -6,13 +6,14 @@ export interface RunView {
   id: string
   name: string
   state: RunState
+  waiting: string | null
   progress: Progress | null
   failure: { code: string; message: string; cure: string } | null
 }
 
 const runUpdated = `subscription ($id: ID!) {
   runUpdated(id: $id) {
-    id name state
+    id name state waiting
     progress { stage detail epoch epochs step steps loss imagesPerSecond secondsLeft share }
     failure { code message cure }
   }
@@ -27,7 +28,7 @@ export async function followRun(client: Client, id: string, stream: NodeJS.Write
   try {
     for await (const { runUpdated: run } of client.subscribe<{ runUpdated: RunView }>(runUpdated, { id })) {
       latest = run
-      bar.show(progressLine(run.state, run.progress))
+      bar.show(progressLine(run))
       if (isFinished(run.state)) break
     }
   } finally {

@@ -5,6 +5,7 @@ export interface Started {
   version: string
   threads: number
   device: string
+  gpu?: boolean
   /** Gives back what it holds, where it does not serve. */
   dispose?(): void
 }

@@ -1,6 +1,7 @@
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import { type Static, type TObject, type TSchema, Type } from 'typebox'
 import { datasets } from '../data/index.ts'
+import { engines } from '../engines.ts'
 import { InvalidDefinition } from '../errors.ts'
 import { evaluations } from '../models/evaluations/index.ts'
 import { methods } from '../models/methods/index.ts'
@@ -31,6 +32,7 @@ export interface Definition {
   training: Static<typeof trainingSchema>
   evaluations: Choice<typeof evaluations>[]
   embeddings: { dtype: 'f32' | 'f16' }
+  resources: { gpu: boolean; engine: string; cores: number; memoryBytes: number }
 }
 
 // A line of text: no control characters, no half of a surrogate pair (neither fits into the database), not only blanks.
@@ -98,6 +100,28 @@ const resolvedSchema = Type.Object(
         default: {},
         description: 'How the embeddings of the whole dataset are kept.',
       },
+    ),
+    resources: Type.Object(
+      {
+        gpu: Type.Boolean({ default: false, description: 'Whether only a worker with a GPU may take it.' }),
+        engine: Type.Enum(['any', ...engines], {
+          default: 'any',
+          description: 'What it must be computed by, or any.',
+        }),
+        cores: Type.Integer({
+          minimum: 1,
+          maximum: 1024,
+          default: 1,
+          description: 'Cores that the machine of its worker must have.',
+        }),
+        memoryBytes: Type.Integer({
+          minimum: 0,
+          maximum: 2 ** 50,
+          default: 0,
+          description: 'Memory its worker must have left, in bytes; 0: as planned.',
+        }),
+      },
+      { additionalProperties: false, default: {}, description: 'What a worker must have to take it.' },
     ),
   },
   { additionalProperties: false, description: 'An experiment.' },

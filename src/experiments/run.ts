@@ -46,6 +46,7 @@ export interface EngineRecord {
   version: string
   threads: number
   device: string
+  gpu?: boolean
 }
 
 /** An engine that was tried and does not serve on a machine. */

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { createPostgresBackend, Queue, runMigrations, Worker, withBackend } from 'bullmq'
+import { type Job as BullJob, createPostgresBackend, Queue, runMigrations, Worker, withBackend } from 'bullmq'
 import { Redis } from 'ioredis'
 import type pg from 'pg'
 import { Unavailable } from '../errors.ts'
@@ -8,8 +8,11 @@ import { isPostgresAway, openPool } from '../store/pool.ts'
 /** What a job carries. */
 export interface Job {
   runId: string
+  /** How often a worker gave it back that cannot take it. */
+  givenBack?: number
 }
-export type Handler = (job: { data: Job }) => Promise<void>
+export type Delivered = Pick<BullJob<Job>, 'data' | 'updateData' | 'moveToDelayed'>
+export type Handler = (job: Delivered, token?: string) => Promise<void>
 export type BullQueue = Pick<
   Queue<Job>,
   'add' | 'getJob' | 'getRanges' | 'getJobCounts' | 'isPaused' | 'waitUntilReady' | 'close' | 'on'

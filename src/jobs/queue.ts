@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { DelayedError } from 'bullmq'
 import { Unavailable } from '../errors.ts'
 import type { Logger } from '../experiments/context.ts'
-import { late, openPostgres, openRedis, said } from './backends.ts'
+import { type Delivered, late, openPostgres, openRedis, said } from './backends.ts'
 
 /** A run's place in the queue. */
 export interface QueuedRun {
@@ -31,6 +32,21 @@ export interface Consumer {
 
 type Place = Pick<QueuedRun, 'runId' | 'attempt'>
 
+/** Performs the run of a job, or gives the job back for others. */
+export type Handle = (job: { runId: string }) => Promise<'given back' | undefined>
+
+/** Of a job that is given back for the n-th time. Who could take it calls it before. */
+const pauseSeconds = (n: number) => Math.min(30, 0.5 * 2 ** n)
+
+/** For others, after a pause: BullMQ wants to be told by an error of its own. */
+async function giveBack(job: Delivered, token: string | undefined): Promise<never> {
+  const givenBack = (job.data.givenBack ?? 0) + 1
+  await job.updateData({ ...job.data, givenBack })
+  // Not all at the same time.
+  await job.moveToDelayed(Math.round(Date.now() + 1000 * pauseSeconds(givenBack) * (0.75 + Math.random() / 2)), token)
+  throw new DelayedError()
+}
+
 /**
  * The order in which runs are taken up. It carries an id and nothing else, and may lose or repeat a job: Postgres is
  * the truth about runs, and the reconciler mends what the queue lost.
@@ -47,9 +63,12 @@ export interface Queue {
   counts(): Promise<QueueCounts>
   /**
    * Calls `handler` for each job, at most `concurrency` at once. The job of a consumer that died is delivered again,
-   * so a handler may be called twice for the same run.
+   * so a handler may be called twice for the same run. A job that is given back is delivered again after a while, to
+   * any consumer, and the later the more often that happened.
    */
-  work(handler: (job: { runId: string }) => Promise<void>, options: { concurrency: number }): Promise<Consumer>
+  work(handler: Handle, options: { concurrency: number }): Promise<Consumer>
+  /** Lets jobs that were given back be delivered at once; others stay as they are. */
+  call(runs: readonly Place[]): Promise<void>
   close(): Promise<void>
 }
 
@@ -117,6 +136,13 @@ export async function openQueue(options: {
       const held = new Set(await persist('answer', () => queue.getRanges([...states], 0, -1)))
       return runs.filter((run) => !held.has(jobId(run)))
     },
+    async call(runs) {
+      for (const run of runs) {
+        const job = await persist('answer', () => queue.getJob(jobId(run)))
+        // It may be taken meanwhile, or be promoted by somebody else.
+        if (job?.data.givenBack && (await job.isDelayed())) await job.promote().catch(() => {})
+      }
+    },
     async counts() {
       const counts = await persist('answer', () => queue.getJobCounts())
       const of = (state: string) => counts[state] ?? 0
@@ -131,7 +157,9 @@ export async function openQueue(options: {
       }
     },
     async work(handler, { concurrency }) {
-      const worker = backend.worker((job) => handler({ runId: job.data.runId }), concurrency)
+      const worker = backend.worker(async (job, token) => {
+        if ((await handler({ runId: job.data.runId })) === 'given back') await giveBack(job, token)
+      }, concurrency)
       worker.on('error', onError)
       await worker.waitUntilReady()
       const consumer: Consumer = {

@@ -1,6 +1,7 @@
 import type pg from 'pg'
 import type { Logger } from '../experiments/context.ts'
 import type { Ledger, Run } from '../store/ledger.ts'
+import { silence } from '../store/workers.ts'
 import type { Queue } from './queue.ts'
 import { repeat } from './repeat.ts'
 
@@ -76,7 +77,7 @@ async function look(options: ReconcilerOptions, staleSeconds: number): Promise<v
  * hour leftovers of the ledger are removed.
  */
 export function startReconciler(options: ReconcilerOptions): { close(): Promise<void> } {
-  const { ledger, log, seconds = 2, staleSeconds = 6 } = options
+  const { ledger, log, seconds = 2, staleSeconds = silence.lost } = options
   let tidiedAt = Date.now()
   return repeat(
     seconds,

@@ -1,5 +1,6 @@
 import type { EngineChoice } from '../engine/choice.ts'
 import type { Logger, StopReason } from '../experiments/context.ts'
+import { hasRoom, type Needs, type Offer, whyUnfit } from '../experiments/placement.ts'
 import type { Failure } from '../experiments/run.ts'
 import type { Fence, Ledger, Outcome, Run } from '../store/ledger.ts'
 import { type Child, type Ending, startChild } from './child-process.ts'
@@ -15,6 +16,8 @@ export interface SupervisorOptions {
   config: ChildConfig
   /** What the worker found to work; without it each child chooses for itself. */
   choice?: EngineChoice
+  /** What this worker has; without it every run is taken. */
+  offer?: Offer
   environment: NodeJS.ProcessEnv
   log: Logger
   /** How long a child that was asked to stop may take to its next step boundary and checkpoint. */
@@ -24,6 +27,8 @@ export interface SupervisorOptions {
 /** A run that is performed here, from the moment its job is delivered. */
 interface Live {
   attempt: number
+  /** Once it is clear that this worker takes it. */
+  needs?: Partial<Needs>
   child?: Child
   reason?: StopReason
   killer?: NodeJS.Timeout
@@ -66,6 +71,8 @@ function named(log: Logger, name: string): Logger {
 export class Supervisor {
   private readonly options: SupervisorOptions
   private readonly live = new Map<string, Live>()
+  /** Why runs were left to others: said once. */
+  private readonly declined = new Map<string, string>()
   private readonly halt = new AbortController()
 
   constructor(options: SupervisorOptions) {
@@ -74,14 +81,16 @@ export class Supervisor {
 
   /**
    * Performs the run of a job, if it still waits to be performed; returns when its attempt has ended. A job may be
-   * delivered twice, and after an outage jobs come again whose children live: such a job is dropped.
+   * delivered twice, and after an outage jobs come again whose children live: such a job is dropped. That of a run for
+   * which this worker lacks something is given back.
    */
-  async handle({ runId }: { runId: string }): Promise<void> {
+  async handle({ runId }: { runId: string }): Promise<'given back' | undefined> {
     const { ledger, workerId, log } = this.options
     if (this.halt.signal.aborted || this.live.has(runId)) return
     const place: Live = { attempt: 0 }
     this.live.set(runId, place)
     try {
+      if (!(await this.suits(runId, place))) return 'given back'
       const begun = await this.patiently(() => ledger.begin(runId, workerId))
       if (!begun) return
       place.attempt = begun.attempt
@@ -93,6 +102,38 @@ export class Supervisor {
       clearTimeout(place.killer)
       this.live.delete(runId)
     }
+  }
+
+  /** Whether this worker has what a run needs, and has it left. */
+  private async suits(runId: string, place: Live): Promise<boolean> {
+    const { ledger, offer, log } = this.options
+    if (!offer) return true
+    const run = (await this.patiently(() => ledger.runs([runId]))).get(runId)
+    if (run?.state !== 'queued') return true
+    const reasons = whyUnfit(run.needs, offer)
+    const room = hasRoom(run.needs, offer, this.others(runId))
+    if (reasons.length === 0 && room) {
+      place.needs = run.needs
+      this.declined.delete(runId)
+      return true
+    }
+    const reason = reasons.join('; ') || 'the runs at work here leave too little memory for it'
+    if (this.declined.get(runId) !== reason) log.info(`run ${runId} is left to another worker: ${reason}`)
+    this.declined.set(runId, reason)
+    return false
+  }
+
+  private others(runId: string): Partial<Needs>[] {
+    return [...this.live].flatMap(([id, { needs }]) => (needs && id !== runId ? [needs] : []))
+  }
+
+  /** Of runs that wait, those that this worker has room for now, at most as many as it could begin. */
+  couldTake<R extends { id: string; needs: Partial<Needs> }>(waiting: readonly R[], concurrency: number): R[] {
+    const { offer } = this.options
+    const free = concurrency - this.live.size
+    if (!offer || free <= 0) return []
+    const fits = ({ id, needs }: R) => whyUnfit(needs, offer).length === 0 && hasRoom(needs, offer, this.others(id))
+    return waiting.filter(fits).slice(0, free)
   }
 
   /** Asks the child of a run to stop at the next step boundary; nothing where the run is not performed here. */

@@ -53,6 +53,7 @@ export interface Ledger extends RunParts, WorkerBook {
 
 const toRun = (row: RunRow): Run => ({
   ...row,
+  needs: row.needs as unknown as Run['needs'],
   progress: row.progress as unknown as Progress | null,
   failure: row.failure as unknown as Failure | null,
 })

@@ -1,3 +1,4 @@
+import type { Needs, Offer } from '../experiments/placement.ts'
 import type { Attempt, Failure, Progress, RejectedEngine, RunState } from '../experiments/run.ts'
 
 /** What was asked, as it is kept. */
@@ -24,6 +25,7 @@ export interface Run {
   method: string | null
   dataset: string | null
   definition: unknown
+  needs: Partial<Needs>
   progress: Progress | null
   failure: Failure | null
   /** The current fencing epoch, 0 before the first attempt. */
@@ -149,15 +151,18 @@ export interface Worker {
   cores: number
   memoryBytes: number
   concurrency: number
+  offer: Partial<Offer>
   runIds: string[]
   startedAt: Date
   heartbeatAt: Date
   stoppedAt: Date | null
+  /** Unknown: silent, which says nothing of its runs yet. Lost: silent for so long that others take its runs. */
+  state: 'online' | 'unknown' | 'lost' | 'stopped'
 }
 
 /** The columns of a run under their names here. */
 export const runColumns = `id, experiment_id AS "experimentId", name, state, priority, method, dataset, definition,
-  progress, failure, attempt, version, cancel_requested AS "cancelRequested", created_at AS "createdAt",
+  needs, progress, failure, attempt, version, cancel_requested AS "cancelRequested", created_at AS "createdAt",
   queued_at AS "queuedAt", started_at AS "startedAt", finished_at AS "finishedAt"`
 
 const words: Record<string, number> = { NaN: Number.NaN, Infinity: Infinity, '-Infinity': -Infinity }

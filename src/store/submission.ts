@@ -1,4 +1,5 @@
 import type pg from 'pg'
+import type { Needs } from '../experiments/placement.ts'
 import { record } from './events.ts'
 import { newId } from './id.ts'
 import { notifyRun } from './listen.ts'
@@ -12,6 +13,8 @@ export interface Submission {
   priority: number
   definition: unknown
   plan: unknown
+  /** What its runs need of a worker. */
+  needs?: Partial<Needs>
   runs?: readonly { name: string; definition: unknown }[]
 }
 
@@ -43,7 +46,7 @@ function nameOf(definition: unknown, part: 'method' | 'dataset'): string | null 
 }
 
 async function insert(client: pg.ClientBase, experimentId: string, submission: Submission): Promise<string[]> {
-  const { name, tags, notes, priority, definition, plan } = submission
+  const { name, tags, notes, priority, definition, plan, needs = {} } = submission
   await client.query(
     `INSERT INTO experiments (id, name, tags, notes, priority, method, dataset, definition, plan)
      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
@@ -65,8 +68,8 @@ async function insert(client: pg.ClientBase, experimentId: string, submission: S
     const id = newId()
     runIds.push(id)
     await client.query(
-      `INSERT INTO runs (id, experiment_id, name, priority, method, dataset, definition)
-       VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+      `INSERT INTO runs (id, experiment_id, name, priority, method, dataset, definition, needs)
+       VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
       [
         id,
         experimentId,
@@ -75,6 +78,7 @@ async function insert(client: pg.ClientBase, experimentId: string, submission: S
         nameOf(run.definition, 'method'),
         nameOf(run.definition, 'dataset'),
         JSON.stringify(run.definition),
+        JSON.stringify(needs),
       ],
     )
     await record(client, { kind: 'run-queued', experimentId, runId: id })

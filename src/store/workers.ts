@@ -3,7 +3,15 @@ import type { Database } from './database.ts'
 import { type Run, runColumns, type Worker } from './rows.ts'
 
 type Machine = Pick<Worker, 'id' | 'host' | 'pid' | 'version' | 'engine' | 'cores' | 'memoryBytes' | 'concurrency'>
-type Computing = Pick<Worker, 'engineVersion' | 'threads' | 'device'> & { rejectedEngines: readonly RejectedEngine[] }
+type Computing = Pick<Worker, 'engineVersion' | 'threads' | 'device' | 'offer'> & {
+  rejectedEngines: readonly RejectedEngine[]
+}
+
+/** Seconds without a heartbeat; they come every two. */
+export const silence = { unknown: 5, lost: 9 }
+
+/** A queued run, as far as its place in the queue goes. */
+export type Waiting = Pick<Run, 'id' | 'attempt' | 'priority' | 'needs'>
 
 /** Who performs runs, and which runs nobody performs any more. */
 export interface WorkerBook {
@@ -19,7 +27,7 @@ export interface WorkerBook {
    */
   abandoned(staleSeconds: number): Promise<Run[]>
   /** Runs that have been queued for longer: those that come first, by priority and age, at most a thousand. */
-  waiting(olderThanSeconds: number): Promise<Pick<Run, 'id' | 'attempt' | 'priority'>[]>
+  waiting(olderThanSeconds: number, most?: number): Promise<Waiting[]>
   /** Attempts lost one after the other at the end, without a checkpoint newer than the one they started from. */
   losses(runId: string): Promise<number>
 }
@@ -39,12 +47,19 @@ const lossesOfRun = `SELECT count(*)::int AS losses FROM attempts WHERE run_id =
   greatest((SELECT max(attempt) FROM checkpoints WHERE run_id = $1),
     (SELECT max(number) FROM attempts WHERE run_id = $1 AND outcome <> 'lost'), 0)`
 
+function stateOf({ stoppedAt }: { stoppedAt: Date | null }, silentSeconds: number): Worker['state'] {
+  if (stoppedAt) return 'stopped'
+  if (silentSeconds > silence.lost) return 'lost'
+  return silentSeconds > silence.unknown ? 'unknown' : 'online'
+}
+
 export function keepWorkers({ prisma, pool }: Database): WorkerBook {
   return {
     async workerStarted(worker) {
       const now = { heartbeatAt: new Date(), stoppedAt: null }
       const rejectedEngines = (worker.rejectedEngines ?? []).map((rejected) => ({ ...rejected }))
-      const row = { ...worker, rejectedEngines, memoryBytes: BigInt(Math.round(worker.memoryBytes)) }
+      const offer = { ...worker.offer, units: [...(worker.offer?.units ?? [])] }
+      const row = { ...worker, offer, rejectedEngines, memoryBytes: BigInt(Math.round(worker.memoryBytes)) }
       const { id } = worker
       await prisma.worker.upsert({ where: { id }, create: row, update: { ...row, ...now } })
     },
@@ -59,7 +74,10 @@ export function keepWorkers({ prisma, pool }: Database): WorkerBook {
       await pool.query("UPDATE workers SET stopped_at = now(), run_ids = '{}' WHERE id = $1", [id])
     },
     async workers() {
-      const since = new Date(Date.now() - 86_400_000)
+      // By the clock of the database, which stamps the heartbeats.
+      const { rows: clock } = await pool.query<{ now: Date }>('SELECT now()')
+      const now = clock[0]!.now.getTime()
+      const since = new Date(now - 86_400_000)
       const rows = await prisma.worker.findMany({
         where: { OR: [{ stoppedAt: null, heartbeatAt: { gt: since } }, { stoppedAt: { gt: since } }] },
         orderBy: [{ startedAt: 'desc' }, { id: 'desc' }],
@@ -68,16 +86,19 @@ export function keepWorkers({ prisma, pool }: Database): WorkerBook {
         ...row,
         rejectedEngines: row.rejectedEngines as unknown as RejectedEngine[],
         memoryBytes: Number(row.memoryBytes),
+        offer: row.offer as unknown as Worker['offer'],
+        state: stateOf(row, (now - row.heartbeatAt.getTime()) / 1000),
       }))
     },
     async abandoned(staleSeconds) {
       return (await pool.query<Run>(abandonedRuns, [staleSeconds])).rows
     },
-    async waiting(olderThanSeconds) {
-      const { rows } = await pool.query<Pick<Run, 'id' | 'attempt' | 'priority'>>(
-        `SELECT id, attempt, priority FROM runs WHERE state = 'queued' AND queued_at <= now() - make_interval(secs => $1)
-         ORDER BY priority DESC, created_at, id LIMIT 1000`,
-        [olderThanSeconds],
+    async waiting(olderThanSeconds, most = 1000) {
+      const { rows } = await pool.query<Waiting>(
+        `SELECT id, attempt, priority, needs FROM runs
+         WHERE state = 'queued' AND queued_at <= now() - make_interval(secs => $1)
+         ORDER BY priority DESC, created_at, id LIMIT $2`,
+        [olderThanSeconds, most],
       )
       return rows
     },

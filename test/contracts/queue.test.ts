@@ -127,6 +127,32 @@ describe.each(['postgres', 'redis'] as const)('the queue on %s', (backend) => {
     await eventually(() => expect(jobs).toEqual(['later']))
   })
 
+  it('delivers what was given back again, to any consumer, and at once where it is called', async () => {
+    const other = await open()
+    const given: string[] = []
+    const taken: string[] = []
+    await queue.enqueue({ runId: 'special', attempt: 0, priority: 0 })
+    await queue.enqueue({ runId: 'later', attempt: 0, priority: 0, delay: 60 })
+    const picky = await queue.work(
+      async ({ runId }) => {
+        given.push(runId)
+        return 'given back'
+      },
+      { concurrency: 1 },
+    )
+    // Again and again, with longer and longer pauses.
+    await eventually(() => expect(given.length).toBeGreaterThanOrEqual(2), 20_000)
+    await picky.close()
+    const place = { runId: 'special', attempt: 0 }
+    await eventually(async () => expect(await queue.counts()).toMatchObject({ active: 0, delayed: 2 }))
+    expect(await other.has(place)).toBe(true)
+    await other.call([place, { runId: 'later', attempt: 0 }, { runId: 'unknown', attempt: 0 }])
+    expect(await queue.counts()).toMatchObject({ waiting: 1, delayed: 1 })
+    await other.work(async ({ runId }) => void taken.push(runId), { concurrency: 1 })
+    await eventually(() => expect(taken).toEqual(['special']))
+    await eventually(async () => expect(await queue.missing([place])).toEqual([place]))
+  })
+
   it('works on as many jobs at once as it is told', async () => {
     let now = 0
     let most = 0
@@ -204,9 +230,9 @@ describe.each(['postgres', 'redis'] as const)('the queue on %s', (backend) => {
       finish = resolve
     })
     await queue.work(
-      () => {
+      async () => {
         started = true
-        return gate
+        await gate
       },
       { concurrency: 1 },
     )

@@ -14,6 +14,11 @@ export interface CurveOptions {
 export function openLoaders({ ledger, database }: Parts) {
   return {
     experiment: batch((ids: string[], _: undefined) => ledger.experiments(ids)),
+    /** Workers that are there, under one key. */
+    workers: batch(async (keys: string[], _: undefined) => {
+      const online = (await ledger.workers()).filter(({ state }) => state === 'online')
+      return new Map(keys.map((key) => [key, online]))
+    }),
     run: batch((ids: string[], _: undefined) => ledger.runs(ids)),
     runsOfExperiment: batch((ids: string[], _: undefined) => ledger.runsOfExperiments(ids)),
     attempts: batch((ids: string[], _: undefined) => ledger.attempts(ids)),

@@ -1,3 +1,4 @@
+import { whyWaiting } from '../../experiments/placement.ts'
 import { listUnits, type UnitKind } from '../../experiments/units.ts'
 import type { Artifact, CheckpointRow, EmbeddingSet, Experiment, Run } from '../../store/ledger.ts'
 import { type AskedFilter, readFilter } from '../filters.ts'
@@ -72,6 +73,8 @@ function ofRun(name: PerRun) {
 }
 
 const run: Resolvers[string] = {
+  waiting: async (run: Run, _asked: unknown, { loaders }) =>
+    run.state === 'queued' ? whyWaiting(run.needs, (await loaders.workers('all', undefined)) ?? []) : null,
   experiment: (run: Run, _asked: unknown, { loaders }) => loaders.experiment(run.experimentId, undefined),
   attempts: ofRun('attempts'),
   checkpoints: ofRun('checkpoints'),

@@ -82,6 +82,7 @@ export type RunCountAggregateOutputType = {
   method: number
   dataset: number
   definition: number
+  needs: number
   progress: number
   failure: number
   attempt: number
@@ -150,6 +151,7 @@ export type RunCountAggregateInputType = {
   method?: true
   dataset?: true
   definition?: true
+  needs?: true
   progress?: true
   failure?: true
   attempt?: true
@@ -257,6 +259,7 @@ export type RunGroupByOutputType = {
   method: string | null
   dataset: string | null
   definition: runtime.JsonValue
+  needs: runtime.JsonValue
   progress: runtime.JsonValue | null
   failure: runtime.JsonValue | null
   attempt: number
@@ -300,6 +303,7 @@ export type RunWhereInput = {
   method?: Prisma.StringNullableFilter<"Run"> | string | null
   dataset?: Prisma.StringNullableFilter<"Run"> | string | null
   definition?: Prisma.JsonFilter<"Run">
+  needs?: Prisma.JsonFilter<"Run">
   progress?: Prisma.JsonNullableFilter<"Run">
   failure?: Prisma.JsonNullableFilter<"Run">
   attempt?: Prisma.IntFilter<"Run"> | number
@@ -326,6 +330,7 @@ export type RunOrderByWithRelationInput = {
   method?: Prisma.SortOrderInput | Prisma.SortOrder
   dataset?: Prisma.SortOrderInput | Prisma.SortOrder
   definition?: Prisma.SortOrder
+  needs?: Prisma.SortOrder
   progress?: Prisma.SortOrderInput | Prisma.SortOrder
   failure?: Prisma.SortOrderInput | Prisma.SortOrder
   attempt?: Prisma.SortOrder
@@ -355,6 +360,7 @@ export type RunWhereUniqueInput = Prisma.AtLeast<{
   method?: Prisma.StringNullableFilter<"Run"> | string | null
   dataset?: Prisma.StringNullableFilter<"Run"> | string | null
   definition?: Prisma.JsonFilter<"Run">
+  needs?: Prisma.JsonFilter<"Run">
   progress?: Prisma.JsonNullableFilter<"Run">
   failure?: Prisma.JsonNullableFilter<"Run">
   attempt?: Prisma.IntFilter<"Run"> | number
@@ -381,6 +387,7 @@ export type RunOrderByWithAggregationInput = {
   method?: Prisma.SortOrderInput | Prisma.SortOrder
   dataset?: Prisma.SortOrderInput | Prisma.SortOrder
   definition?: Prisma.SortOrder
+  needs?: Prisma.SortOrder
   progress?: Prisma.SortOrderInput | Prisma.SortOrder
   failure?: Prisma.SortOrderInput | Prisma.SortOrder
   attempt?: Prisma.SortOrder
@@ -409,6 +416,7 @@ export type RunScalarWhereWithAggregatesInput = {
   method?: Prisma.StringNullableWithAggregatesFilter<"Run"> | string | null
   dataset?: Prisma.StringNullableWithAggregatesFilter<"Run"> | string | null
   definition?: Prisma.JsonWithAggregatesFilter<"Run">
+  needs?: Prisma.JsonWithAggregatesFilter<"Run">
   progress?: Prisma.JsonNullableWithAggregatesFilter<"Run">
   failure?: Prisma.JsonNullableWithAggregatesFilter<"Run">
   attempt?: Prisma.IntWithAggregatesFilter<"Run"> | number
@@ -428,6 +436,7 @@ export type RunCreateInput = {
   method?: string | null
   dataset?: string | null
   definition: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  needs?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   progress?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   failure?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   attempt?: number
@@ -454,6 +463,7 @@ export type RunUncheckedCreateInput = {
   method?: string | null
   dataset?: string | null
   definition: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  needs?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   progress?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   failure?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   attempt?: number
@@ -478,6 +488,7 @@ export type RunUpdateInput = {
   method?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   dataset?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   definition?: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  needs?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   progress?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   failure?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   attempt?: Prisma.IntFieldUpdateOperationsInput | number
@@ -504,6 +515,7 @@ export type RunUncheckedUpdateInput = {
   method?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   dataset?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   definition?: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  needs?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   progress?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   failure?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   attempt?: Prisma.IntFieldUpdateOperationsInput | number
@@ -529,6 +541,7 @@ export type RunCreateManyInput = {
   method?: string | null
   dataset?: string | null
   definition: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  needs?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   progress?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   failure?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   attempt?: number
@@ -548,6 +561,7 @@ export type RunUpdateManyMutationInput = {
   method?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   dataset?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   definition?: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  needs?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   progress?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   failure?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   attempt?: Prisma.IntFieldUpdateOperationsInput | number
@@ -568,6 +582,7 @@ export type RunUncheckedUpdateManyInput = {
   method?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   dataset?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   definition?: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  needs?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   progress?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   failure?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   attempt?: Prisma.IntFieldUpdateOperationsInput | number
@@ -598,6 +613,7 @@ export type RunCountOrderByAggregateInput = {
   method?: Prisma.SortOrder
   dataset?: Prisma.SortOrder
   definition?: Prisma.SortOrder
+  needs?: Prisma.SortOrder
   progress?: Prisma.SortOrder
   failure?: Prisma.SortOrder
   attempt?: Prisma.SortOrder
@@ -792,6 +808,7 @@ export type RunCreateWithoutExperimentInput = {
   method?: string | null
   dataset?: string | null
   definition: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  needs?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   progress?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   failure?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   attempt?: number
@@ -816,6 +833,7 @@ export type RunUncheckedCreateWithoutExperimentInput = {
   method?: string | null
   dataset?: string | null
   definition: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  needs?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   progress?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   failure?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   attempt?: number
@@ -870,6 +888,7 @@ export type RunScalarWhereInput = {
   method?: Prisma.StringNullableFilter<"Run"> | string | null
   dataset?: Prisma.StringNullableFilter<"Run"> | string | null
   definition?: Prisma.JsonFilter<"Run">
+  needs?: Prisma.JsonFilter<"Run">
   progress?: Prisma.JsonNullableFilter<"Run">
   failure?: Prisma.JsonNullableFilter<"Run">
   attempt?: Prisma.IntFilter<"Run"> | number
@@ -889,6 +908,7 @@ export type RunCreateWithoutAttemptsInput = {
   method?: string | null
   dataset?: string | null
   definition: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  needs?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   progress?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   failure?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   attempt?: number
@@ -914,6 +934,7 @@ export type RunUncheckedCreateWithoutAttemptsInput = {
   method?: string | null
   dataset?: string | null
   definition: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  needs?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   progress?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   failure?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   attempt?: number
@@ -953,6 +974,7 @@ export type RunUpdateWithoutAttemptsInput = {
   method?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   dataset?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   definition?: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  needs?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   progress?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   failure?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   attempt?: Prisma.IntFieldUpdateOperationsInput | number
@@ -978,6 +1000,7 @@ export type RunUncheckedUpdateWithoutAttemptsInput = {
   method?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   dataset?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   definition?: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  needs?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   progress?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   failure?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   attempt?: Prisma.IntFieldUpdateOperationsInput | number
@@ -1001,6 +1024,7 @@ export type RunCreateWithoutCheckpointsInput = {
   method?: string | null
   dataset?: string | null
   definition: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  needs?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   progress?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   failure?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   attempt?: number
@@ -1026,6 +1050,7 @@ export type RunUncheckedCreateWithoutCheckpointsInput = {
   method?: string | null
   dataset?: string | null
   definition: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  needs?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   progress?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   failure?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   attempt?: number
@@ -1065,6 +1090,7 @@ export type RunUpdateWithoutCheckpointsInput = {
   method?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   dataset?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   definition?: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  needs?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   progress?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   failure?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   attempt?: Prisma.IntFieldUpdateOperationsInput | number
@@ -1090,6 +1116,7 @@ export type RunUncheckedUpdateWithoutCheckpointsInput = {
   method?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   dataset?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   definition?: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  needs?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   progress?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   failure?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   attempt?: Prisma.IntFieldUpdateOperationsInput | number
@@ -1113,6 +1140,7 @@ export type RunCreateWithoutArtifactsInput = {
   method?: string | null
   dataset?: string | null
   definition: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  needs?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   progress?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   failure?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   attempt?: number
@@ -1138,6 +1166,7 @@ export type RunUncheckedCreateWithoutArtifactsInput = {
   method?: string | null
   dataset?: string | null
   definition: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  needs?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   progress?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   failure?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   attempt?: number
@@ -1177,6 +1206,7 @@ export type RunUpdateWithoutArtifactsInput = {
   method?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   dataset?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   definition?: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  needs?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   progress?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   failure?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   attempt?: Prisma.IntFieldUpdateOperationsInput | number
@@ -1202,6 +1232,7 @@ export type RunUncheckedUpdateWithoutArtifactsInput = {
   method?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   dataset?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   definition?: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  needs?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   progress?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   failure?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   attempt?: Prisma.IntFieldUpdateOperationsInput | number
@@ -1225,6 +1256,7 @@ export type RunCreateWithoutEmbeddingsInput = {
   method?: string | null
   dataset?: string | null
   definition: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  needs?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   progress?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   failure?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   attempt?: number
@@ -1250,6 +1282,7 @@ export type RunUncheckedCreateWithoutEmbeddingsInput = {
   method?: string | null
   dataset?: string | null
   definition: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  needs?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   progress?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   failure?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   attempt?: number
@@ -1289,6 +1322,7 @@ export type RunUpdateWithoutEmbeddingsInput = {
   method?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   dataset?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   definition?: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  needs?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   progress?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   failure?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   attempt?: Prisma.IntFieldUpdateOperationsInput | number
@@ -1314,6 +1348,7 @@ export type RunUncheckedUpdateWithoutEmbeddingsInput = {
   method?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   dataset?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   definition?: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  needs?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   progress?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   failure?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   attempt?: Prisma.IntFieldUpdateOperationsInput | number
@@ -1337,6 +1372,7 @@ export type RunCreateWithoutFindingsInput = {
   method?: string | null
   dataset?: string | null
   definition: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  needs?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   progress?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   failure?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   attempt?: number
@@ -1362,6 +1398,7 @@ export type RunUncheckedCreateWithoutFindingsInput = {
   method?: string | null
   dataset?: string | null
   definition: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  needs?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   progress?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   failure?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   attempt?: number
@@ -1401,6 +1438,7 @@ export type RunUpdateWithoutFindingsInput = {
   method?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   dataset?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   definition?: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  needs?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   progress?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   failure?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   attempt?: Prisma.IntFieldUpdateOperationsInput | number
@@ -1426,6 +1464,7 @@ export type RunUncheckedUpdateWithoutFindingsInput = {
   method?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   dataset?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   definition?: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  needs?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   progress?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   failure?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   attempt?: Prisma.IntFieldUpdateOperationsInput | number
@@ -1449,6 +1488,7 @@ export type RunCreateManyExperimentInput = {
   method?: string | null
   dataset?: string | null
   definition: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  needs?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   progress?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   failure?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   attempt?: number
@@ -1468,6 +1508,7 @@ export type RunUpdateWithoutExperimentInput = {
   method?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   dataset?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   definition?: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  needs?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   progress?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   failure?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   attempt?: Prisma.IntFieldUpdateOperationsInput | number
@@ -1492,6 +1533,7 @@ export type RunUncheckedUpdateWithoutExperimentInput = {
   method?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   dataset?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   definition?: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  needs?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   progress?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   failure?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   attempt?: Prisma.IntFieldUpdateOperationsInput | number
@@ -1516,6 +1558,7 @@ export type RunUncheckedUpdateManyWithoutExperimentInput = {
   method?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   dataset?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   definition?: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  needs?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   progress?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   failure?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   attempt?: Prisma.IntFieldUpdateOperationsInput | number
@@ -1603,6 +1646,7 @@ export type RunSelect<ExtArgs extends runtime.Types.Extensions.InternalArgs = ru
   method?: boolean
   dataset?: boolean
   definition?: boolean
+  needs?: boolean
   progress?: boolean
   failure?: boolean
   attempt?: boolean
@@ -1630,6 +1674,7 @@ export type RunSelectCreateManyAndReturn<ExtArgs extends runtime.Types.Extension
   method?: boolean
   dataset?: boolean
   definition?: boolean
+  needs?: boolean
   progress?: boolean
   failure?: boolean
   attempt?: boolean
@@ -1651,6 +1696,7 @@ export type RunSelectUpdateManyAndReturn<ExtArgs extends runtime.Types.Extension
   method?: boolean
   dataset?: boolean
   definition?: boolean
+  needs?: boolean
   progress?: boolean
   failure?: boolean
   attempt?: boolean
@@ -1672,6 +1718,7 @@ export type RunSelectScalar = {
   method?: boolean
   dataset?: boolean
   definition?: boolean
+  needs?: boolean
   progress?: boolean
   failure?: boolean
   attempt?: boolean
@@ -1683,7 +1730,7 @@ export type RunSelectScalar = {
   finishedAt?: boolean
 }
 
-export type RunOmit<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetOmit<"id" | "experimentId" | "name" | "state" | "priority" | "method" | "dataset" | "definition" | "progress" | "failure" | "attempt" | "version" | "cancelRequested" | "createdAt" | "queuedAt" | "startedAt" | "finishedAt", ExtArgs["result"]["run"]>
+export type RunOmit<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetOmit<"id" | "experimentId" | "name" | "state" | "priority" | "method" | "dataset" | "definition" | "needs" | "progress" | "failure" | "attempt" | "version" | "cancelRequested" | "createdAt" | "queuedAt" | "startedAt" | "finishedAt", ExtArgs["result"]["run"]>
 export type RunInclude<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = {
   experiment?: boolean | Prisma.ExperimentDefaultArgs<ExtArgs>
   attempts?: boolean | Prisma.Run$attemptsArgs<ExtArgs>
@@ -1719,6 +1766,10 @@ export type $RunPayload<ExtArgs extends runtime.Types.Extensions.InternalArgs = 
     method: string | null
     dataset: string | null
     definition: runtime.JsonValue
+    /**
+     * What its worker has to offer (src/experiments/placement.ts).
+     */
+    needs: runtime.JsonValue
     progress: runtime.JsonValue | null
     failure: runtime.JsonValue | null
     attempt: number
@@ -2165,6 +2216,7 @@ export interface RunFieldRefs {
   readonly method: Prisma.FieldRef<"Run", 'String'>
   readonly dataset: Prisma.FieldRef<"Run", 'String'>
   readonly definition: Prisma.FieldRef<"Run", 'Json'>
+  readonly needs: Prisma.FieldRef<"Run", 'Json'>
   readonly progress: Prisma.FieldRef<"Run", 'Json'>
   readonly failure: Prisma.FieldRef<"Run", 'Json'>
   readonly attempt: Prisma.FieldRef<"Run", 'Int'>

@@ -89,6 +89,7 @@ export type WorkerCountAggregateOutputType = {
   cores: number
   memoryBytes: number
   concurrency: number
+  offer: number
   runIds: number
   startedAt: number
   heartbeatAt: number
@@ -160,6 +161,7 @@ export type WorkerCountAggregateInputType = {
   cores?: true
   memoryBytes?: true
   concurrency?: true
+  offer?: true
   runIds?: true
   startedAt?: true
   heartbeatAt?: true
@@ -266,6 +268,7 @@ export type WorkerGroupByOutputType = {
   cores: number
   memoryBytes: bigint
   concurrency: number
+  offer: runtime.JsonValue
   runIds: string[]
   startedAt: Date
   heartbeatAt: Date
@@ -308,6 +311,7 @@ export type WorkerWhereInput = {
   cores?: Prisma.IntFilter<"Worker"> | number
   memoryBytes?: Prisma.BigIntFilter<"Worker"> | bigint | number
   concurrency?: Prisma.IntFilter<"Worker"> | number
+  offer?: Prisma.JsonFilter<"Worker">
   runIds?: Prisma.StringNullableListFilter<"Worker">
   startedAt?: Prisma.DateTimeFilter<"Worker"> | Date | string
   heartbeatAt?: Prisma.DateTimeFilter<"Worker"> | Date | string
@@ -327,6 +331,7 @@ export type WorkerOrderByWithRelationInput = {
   cores?: Prisma.SortOrder
   memoryBytes?: Prisma.SortOrder
   concurrency?: Prisma.SortOrder
+  offer?: Prisma.SortOrder
   runIds?: Prisma.SortOrder
   startedAt?: Prisma.SortOrder
   heartbeatAt?: Prisma.SortOrder
@@ -349,6 +354,7 @@ export type WorkerWhereUniqueInput = Prisma.AtLeast<{
   cores?: Prisma.IntFilter<"Worker"> | number
   memoryBytes?: Prisma.BigIntFilter<"Worker"> | bigint | number
   concurrency?: Prisma.IntFilter<"Worker"> | number
+  offer?: Prisma.JsonFilter<"Worker">
   runIds?: Prisma.StringNullableListFilter<"Worker">
   startedAt?: Prisma.DateTimeFilter<"Worker"> | Date | string
   heartbeatAt?: Prisma.DateTimeFilter<"Worker"> | Date | string
@@ -368,6 +374,7 @@ export type WorkerOrderByWithAggregationInput = {
   cores?: Prisma.SortOrder
   memoryBytes?: Prisma.SortOrder
   concurrency?: Prisma.SortOrder
+  offer?: Prisma.SortOrder
   runIds?: Prisma.SortOrder
   startedAt?: Prisma.SortOrder
   heartbeatAt?: Prisma.SortOrder
@@ -395,6 +402,7 @@ export type WorkerScalarWhereWithAggregatesInput = {
   cores?: Prisma.IntWithAggregatesFilter<"Worker"> | number
   memoryBytes?: Prisma.BigIntWithAggregatesFilter<"Worker"> | bigint | number
   concurrency?: Prisma.IntWithAggregatesFilter<"Worker"> | number
+  offer?: Prisma.JsonWithAggregatesFilter<"Worker">
   runIds?: Prisma.StringNullableListFilter<"Worker">
   startedAt?: Prisma.DateTimeWithAggregatesFilter<"Worker"> | Date | string
   heartbeatAt?: Prisma.DateTimeWithAggregatesFilter<"Worker"> | Date | string
@@ -414,6 +422,7 @@ export type WorkerCreateInput = {
   cores: number
   memoryBytes: bigint | number
   concurrency: number
+  offer?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   runIds?: Prisma.WorkerCreaterunIdsInput | string[]
   startedAt?: Date | string
   heartbeatAt?: Date | string
@@ -433,6 +442,7 @@ export type WorkerUncheckedCreateInput = {
   cores: number
   memoryBytes: bigint | number
   concurrency: number
+  offer?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   runIds?: Prisma.WorkerCreaterunIdsInput | string[]
   startedAt?: Date | string
   heartbeatAt?: Date | string
@@ -452,6 +462,7 @@ export type WorkerUpdateInput = {
   cores?: Prisma.IntFieldUpdateOperationsInput | number
   memoryBytes?: Prisma.BigIntFieldUpdateOperationsInput | bigint | number
   concurrency?: Prisma.IntFieldUpdateOperationsInput | number
+  offer?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   runIds?: Prisma.WorkerUpdaterunIdsInput | string[]
   startedAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   heartbeatAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
@@ -471,6 +482,7 @@ export type WorkerUncheckedUpdateInput = {
   cores?: Prisma.IntFieldUpdateOperationsInput | number
   memoryBytes?: Prisma.BigIntFieldUpdateOperationsInput | bigint | number
   concurrency?: Prisma.IntFieldUpdateOperationsInput | number
+  offer?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   runIds?: Prisma.WorkerUpdaterunIdsInput | string[]
   startedAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   heartbeatAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
@@ -490,6 +502,7 @@ export type WorkerCreateManyInput = {
   cores: number
   memoryBytes: bigint | number
   concurrency: number
+  offer?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   runIds?: Prisma.WorkerCreaterunIdsInput | string[]
   startedAt?: Date | string
   heartbeatAt?: Date | string
@@ -509,6 +522,7 @@ export type WorkerUpdateManyMutationInput = {
   cores?: Prisma.IntFieldUpdateOperationsInput | number
   memoryBytes?: Prisma.BigIntFieldUpdateOperationsInput | bigint | number
   concurrency?: Prisma.IntFieldUpdateOperationsInput | number
+  offer?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   runIds?: Prisma.WorkerUpdaterunIdsInput | string[]
   startedAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   heartbeatAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
@@ -528,6 +542,7 @@ export type WorkerUncheckedUpdateManyInput = {
   cores?: Prisma.IntFieldUpdateOperationsInput | number
   memoryBytes?: Prisma.BigIntFieldUpdateOperationsInput | bigint | number
   concurrency?: Prisma.IntFieldUpdateOperationsInput | number
+  offer?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   runIds?: Prisma.WorkerUpdaterunIdsInput | string[]
   startedAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   heartbeatAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
@@ -547,6 +562,7 @@ export type WorkerCountOrderByAggregateInput = {
   cores?: Prisma.SortOrder
   memoryBytes?: Prisma.SortOrder
   concurrency?: Prisma.SortOrder
+  offer?: Prisma.SortOrder
   runIds?: Prisma.SortOrder
   startedAt?: Prisma.SortOrder
   heartbeatAt?: Prisma.SortOrder
@@ -627,6 +643,7 @@ export type WorkerSelect<ExtArgs extends runtime.Types.Extensions.InternalArgs =
   cores?: boolean
   memoryBytes?: boolean
   concurrency?: boolean
+  offer?: boolean
   runIds?: boolean
   startedAt?: boolean
   heartbeatAt?: boolean
@@ -646,6 +663,7 @@ export type WorkerSelectCreateManyAndReturn<ExtArgs extends runtime.Types.Extens
   cores?: boolean
   memoryBytes?: boolean
   concurrency?: boolean
+  offer?: boolean
   runIds?: boolean
   startedAt?: boolean
   heartbeatAt?: boolean
@@ -665,6 +683,7 @@ export type WorkerSelectUpdateManyAndReturn<ExtArgs extends runtime.Types.Extens
   cores?: boolean
   memoryBytes?: boolean
   concurrency?: boolean
+  offer?: boolean
   runIds?: boolean
   startedAt?: boolean
   heartbeatAt?: boolean
@@ -684,13 +703,14 @@ export type WorkerSelectScalar = {
   cores?: boolean
   memoryBytes?: boolean
   concurrency?: boolean
+  offer?: boolean
   runIds?: boolean
   startedAt?: boolean
   heartbeatAt?: boolean
   stoppedAt?: boolean
 }
 
-export type WorkerOmit<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetOmit<"id" | "host" | "pid" | "version" | "engine" | "engineVersion" | "threads" | "device" | "rejectedEngines" | "cores" | "memoryBytes" | "concurrency" | "runIds" | "startedAt" | "heartbeatAt" | "stoppedAt", ExtArgs["result"]["worker"]>
+export type WorkerOmit<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetOmit<"id" | "host" | "pid" | "version" | "engine" | "engineVersion" | "threads" | "device" | "rejectedEngines" | "cores" | "memoryBytes" | "concurrency" | "offer" | "runIds" | "startedAt" | "heartbeatAt" | "stoppedAt", ExtArgs["result"]["worker"]>
 
 export type $WorkerPayload<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = {
   name: "Worker"
@@ -708,6 +728,10 @@ export type $WorkerPayload<ExtArgs extends runtime.Types.Extensions.InternalArgs
     cores: number
     memoryBytes: bigint
     concurrency: number
+    /**
+     * What it has to offer to runs (src/experiments/placement.ts).
+     */
+    offer: runtime.JsonValue
     runIds: string[]
     startedAt: Date
     heartbeatAt: Date
@@ -1147,6 +1171,7 @@ export interface WorkerFieldRefs {
   readonly cores: Prisma.FieldRef<"Worker", 'Int'>
   readonly memoryBytes: Prisma.FieldRef<"Worker", 'BigInt'>
   readonly concurrency: Prisma.FieldRef<"Worker", 'Int'>
+  readonly offer: Prisma.FieldRef<"Worker", 'Json'>
   readonly runIds: Prisma.FieldRef<"Worker", 'String[]'>
   readonly startedAt: Prisma.FieldRef<"Worker", 'DateTime'>
   readonly heartbeatAt: Prisma.FieldRef<"Worker", 'DateTime'>

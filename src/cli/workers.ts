@@ -1,0 +1,37 @@
+import type { Config } from '../config.ts'
+import { exitCodes, type Output, size, table } from './output.ts'
+import { withClient } from './runs.ts'
+
+const listWorkers = `query {
+  workers { id host state version engine engineVersion threads device cores memoryBytes concurrency runIds heartbeatAt }
+}`
+
+interface ListedWorker {
+  id: string
+  host: string
+  state: string
+  version: string
+  engine: string | null
+  threads: number | null
+  memoryBytes: number | string
+  concurrency: number
+  runIds: string[]
+  heartbeatAt: string
+}
+
+function row(worker: ListedWorker): string[] {
+  const { id, host, state, version, engine, threads, memoryBytes, concurrency, runIds, heartbeatAt } = worker
+  const computes = engine ? `${engine}, ${threads ?? '?'} threads` : ''
+  const busy = `${runIds.length} of ${concurrency}`
+  return [id, host, state, version, computes, size(Number(memoryBytes)), busy, heartbeatAt]
+}
+
+/** Lists the workers of the last day. Returns the exit code. */
+export async function workers(config: Config, output: Output): Promise<number> {
+  return withClient(config, async (client) => {
+    const { workers: found } = await client.query<{ workers: ListedWorker[] }>(listWorkers, {})
+    const header = ['id', 'host', 'state', 'version', 'computes on', 'memory', 'runs', 'last heard of']
+    output.result(found, () => (found.length === 0 ? 'no workers' : table(header, found.map(row))))
+    return exitCodes.done
+  })
+}
