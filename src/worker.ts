@@ -87,11 +87,17 @@ async function followRuns(supervisor: Supervisor, ledger: Ledger): Promise<void>
   }
 }
 
-/** Calls what others gave back and this worker has room for. */
-async function callForRuns({ concurrency }: Config, supervisor: Supervisor, ledger: Ledger, queue: Queue) {
-  if (supervisor.running().length >= concurrency) return
-  const fitting = supervisor.couldTake(await ledger.waiting(0, mostLookedThrough), concurrency)
-  if (fitting.length > 0) await queue.call(fitting.map(({ id, attempt }) => ({ runId: id, attempt })))
+/** Calls what others gave back and this worker has room for. Apart from the heartbeats: the queue may be away. */
+function callForRuns({ concurrency }: Config, supervisor: Supervisor, ledger: Ledger, queue: Queue) {
+  return repeat(
+    heartbeatSeconds,
+    async () => {
+      if (supervisor.running().length >= concurrency) return
+      const fitting = supervisor.couldTake(await ledger.waiting(0, mostLookedThrough), concurrency)
+      if (fitting.length > 0) await queue.call(fitting.map(({ id, attempt }) => ({ runId: id, attempt })))
+    },
+    () => {}, // the heartbeat says that Postgres is away, the queue says it of Redis
+  )
 }
 
 /**
@@ -117,7 +123,7 @@ async function keepRegistered(
   config: Config,
   { engine, rejected }: EngineChoice,
   offer: Offer,
-  { supervisor, ledger, queue, log }: { supervisor: Supervisor; ledger: Ledger; queue: Queue; log: Logger },
+  { supervisor, ledger, log }: { supervisor: Supervisor; ledger: Ledger; log: Logger },
 ) {
   const self = {
     ...{ id, host: hostname(), pid: process.pid, version: softwareVersion() },
@@ -132,7 +138,6 @@ async function keepRegistered(
       const runIds = supervisor.running().map(({ runId }) => runId)
       if (!(await ledger.heartbeat(id, runIds))) await ledger.workerStarted(self)
       await followRuns(supervisor, ledger)
-      await callForRuns(config, supervisor, ledger, queue)
     },
     (error) => log.warn(`heartbeat: ${(error as Error).message}`),
   )
@@ -166,8 +171,10 @@ export async function startWorker(config: Config): Promise<RunningWorker> {
     const supervisor = new Supervisor({ workerId: id, ledger, queue, config, choice, offer, environment, log })
     const listener = await listenForCancels(database.url, supervisor, ledger)
     closings.push(() => listener.close())
-    const registered = await keepRegistered(id, config, choice, offer, { supervisor, ledger, queue, log })
+    const registered = await keepRegistered(id, config, choice, offer, { supervisor, ledger, log })
     closings.push(() => registered.close())
+    const caller = callForRuns(config, supervisor, ledger, queue)
+    closings.push(() => caller.close())
     const reconciler = startReconciler({ ledger, queue, database, log })
     closings.push(() => reconciler.close())
     const consumer = await queue.work((job) => supervisor.handle(job), { concurrency: config.concurrency })

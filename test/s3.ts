@@ -6,9 +6,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { S3Config } from '../src/config.ts'
 
-const accessKey = 'test-access'
-const secretKey = 'test-secret-key'
-const bucket = 'gestalt-test'
+const standard = { accessKey: 'test-access', secretKey: 'test-secret-key', bucket: 'gestalt-test' }
 
 /** The real S3 server that the tests start: `go install github.com/versity/versitygw/cmd/versitygw@v1.8.0`. */
 function program(): string | undefined {
@@ -36,9 +34,14 @@ async function answers(port: number): Promise<void> {
   throw new Error('versitygw does not answer')
 }
 
-async function startServer(): Promise<{ config: S3Config; stop(): void }> {
+/** With these keys, and this bucket made. */
+export async function startS3Server({
+  accessKey,
+  secretKey,
+  bucket,
+} = standard): Promise<{ config: S3Config; stop(): void }> {
   const root = mkdtempSync(join(tmpdir(), 'gestalt-s3-'))
-  for (const name of ['data', 'data/gestalt-test', 'sidecar']) mkdirSync(join(root, name))
+  for (const name of ['data', `data/${bucket}`, 'sidecar']) mkdirSync(join(root, name))
   const port = await freePort()
   const args = ['--port', `127.0.0.1:${port}`, '--quiet', '--access', accessKey, '--secret', secretKey]
   const backend = ['posix', '--sidecar', join(root, 'sidecar'), join(root, 'data')]
@@ -61,7 +64,7 @@ async function startServer(): Promise<{ config: S3Config; stop(): void }> {
 /** The server of S3_TEST_ENDPOINT (with a bucket named gestalt-test), or one of our own. */
 export async function testS3(): Promise<{ config: S3Config; stop(): void }> {
   const endpoint = process.env.S3_TEST_ENDPOINT
-  if (!endpoint) return startServer()
+  if (!endpoint) return startS3Server()
   const { hostname, port, protocol } = new URL(endpoint)
   const useSSL = protocol === 'https:'
   const config: S3Config = {
@@ -69,7 +72,7 @@ export async function testS3(): Promise<{ config: S3Config; stop(): void }> {
     port: Number(port) || (useSSL ? 443 : 80),
     useSSL,
     region: process.env.S3_TEST_REGION ?? 'us-east-1',
-    bucket: process.env.S3_TEST_BUCKET ?? bucket,
+    bucket: process.env.S3_TEST_BUCKET ?? standard.bucket,
     accessKey: process.env.S3_TEST_ACCESS_KEY ?? '',
     secretKey: process.env.S3_TEST_SECRET_KEY ?? '',
     pathStyle: true,

@@ -8,6 +8,7 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { readConfig } from '../../src/config.ts'
 import { parseDefinition } from '../../src/experiments/definition.ts'
+import { needsOf } from '../../src/experiments/placement.ts'
 import { isFinished, type RunState } from '../../src/experiments/run.ts'
 import { openQueue, type Queue } from '../../src/jobs/queue.ts'
 import { type Database, openDatabase } from '../../src/store/database.ts'
@@ -20,15 +21,22 @@ import { tiny } from '../fixtures/tiny.ts'
 
 const entry = fileURLToPath(new URL('../../bin/gestalt.js', import.meta.url))
 
-/** A worker process as the command line starts it. */
-export interface WorkerProcess {
-  id: string
+/** A process of the service as the command line starts it. */
+export interface ServiceProcess {
   process: ChildProcess
   log: string[]
-  /** The process that performs a run's newest attempt. */
-  childOf(runId: string): number
   /** Sends a signal and returns how the process ended. */
   end(signal: NodeJS.Signals): Promise<number | NodeJS.Signals>
+}
+
+export interface WorkerProcess extends ServiceProcess {
+  id: string
+  /** The process that performs a run's newest attempt. */
+  childOf(runId: string): number
+}
+
+export interface ApiProcess extends ServiceProcess {
+  url: string
 }
 
 export interface Cluster {
@@ -37,6 +45,7 @@ export interface Cluster {
   queue: Queue
   objects: ObjectStore
   startWorker(environment?: Record<string, string>): Promise<WorkerProcess>
+  startApi(environment?: Record<string, string>): Promise<ApiProcess>
   /** A run of `tiny`, with other parts where given; waiting in the queue unless told otherwise. */
   submit(parts?: Record<string, unknown>, options?: { enqueue?: boolean }): Promise<string>
   run(runId: string): Promise<Run>
@@ -53,8 +62,14 @@ export interface Cluster {
   close(): Promise<void>
 }
 
-async function startProcess(environment: Record<string, string>): Promise<WorkerProcess> {
-  const child = fork(entry, ['worker'], {
+interface Ready {
+  type: string
+  id: string
+  url: string
+}
+
+async function startProcess(kind: 'worker' | 'api', environment: Record<string, string>) {
+  const child = fork(entry, [kind], {
     env: { PATH: process.env.PATH, HOME: process.env.HOME, ...environment },
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
   })
@@ -62,23 +77,24 @@ async function startProcess(environment: Record<string, string>): Promise<Worker
   for (const stream of [child.stdout!, child.stderr!])
     createInterface({ input: stream }).on('line', (line) => log.push(line))
   const ended = once(child, 'exit').then(([code, signal]) => (code ?? signal) as number | NodeJS.Signals)
-  const ready = once(child, 'message').then(([message]) => message as { type: string; id: string; message?: string })
-  const first = await Promise.race([ready, ended])
-  if (typeof first !== 'object' || first.type !== 'ready')
-    throw new Error(`the worker did not start: ${JSON.stringify(first)}\n${log.join('\n')}`)
-  return {
-    id: first.id,
-    process: child,
-    log,
-    childOf(runId) {
-      const pids = log.map((line) => line.match(`run ${runId}: attempt \\d+ started in process (\\d+)`)?.[1])
-      return Number(pids.findLast((pid) => pid !== undefined))
-    },
-    end(signal) {
-      child.kill(signal)
-      return ended
-    },
+  const message = once(child, 'message').then(([message]) => message as Ready)
+  const ready = await Promise.race([message, ended])
+  if (typeof ready !== 'object' || ready.type !== 'ready')
+    throw new Error(`the ${kind} did not start: ${JSON.stringify(ready)}\n${log.join('\n')}`)
+  const end = (signal: NodeJS.Signals) => {
+    child.kill(signal)
+    return ended
   }
+  return { ready, process: child, log, end }
+}
+
+async function startWorker(environment: Record<string, string>): Promise<WorkerProcess> {
+  const { ready, log, ...started } = await startProcess('worker', environment)
+  const childOf = (runId: string) => {
+    const pids = log.map((line) => line.match(`run ${runId}: attempt \\d+ started in process (\\d+)`)?.[1])
+    return Number(pids.findLast((pid) => pid !== undefined))
+  }
+  return { ...started, log, id: ready.id, childOf }
 }
 
 /** A safetensors file without its metadata, as one hash. */
@@ -89,20 +105,16 @@ function hashTensors(file: Buffer): string {
   return hash.update(file.subarray(8 + length)).digest('hex')
 }
 
-/** A service on a database, with a home of its own and workers that come and go. */
-export async function openCluster(databaseUrl: string, redisUrl?: string): Promise<Cluster> {
+/** A service on a database, with a home of its own, by other settings where given, and processes that come and go. */
+export async function openCluster(databaseUrl: string, more: Record<string, string> = {}): Promise<Cluster> {
   const home = mkdtempSync(join(tmpdir(), 'gestalt-chaos-'))
-  const settings = {
-    DATABASE_URL: databaseUrl,
-    GESTALT_HOME: home,
-    GESTALT_LOG_LEVEL: 'info',
-    REDIS_URL: redisUrl ?? '',
-  }
+  const settings = { DATABASE_URL: databaseUrl, GESTALT_HOME: home, GESTALT_LOG_LEVEL: 'info', ...more }
+  const redisUrl = more.REDIS_URL
   const database = await openDatabase({ url: databaseUrl, max: 2, name: 'gestalt-test' })
   const ledger = openLedger(database)
   const queue = await openQueue({ databaseUrl, redisUrl, connections: 2 })
   const objects = openObjects(readConfig(settings))
-  const workers: WorkerProcess[] = []
+  const started: ServiceProcess[] = []
 
   const cluster: Cluster = {
     database,
@@ -110,14 +122,20 @@ export async function openCluster(databaseUrl: string, redisUrl?: string): Promi
     queue,
     objects,
     async startWorker(environment = {}) {
-      const worker = await startProcess({ ...settings, ...environment })
-      workers.push(worker)
+      const worker = await startWorker({ ...settings, ...environment })
+      started.push(worker)
       return worker
+    },
+    async startApi(environment = {}) {
+      const { ready, ...api } = await startProcess('api', { ...settings, GESTALT_PORT: '0', ...environment })
+      started.push(api)
+      return { ...api, url: ready.url }
     },
     async submit(parts = {}, { enqueue = true } = {}) {
       const definition = parseDefinition({ ...tiny, ...parts })
       const { name, tags, notes, priority } = definition
-      const accepted = await ledger.accept({ name, tags, notes, priority, definition, plan: {} })
+      const needs = needsOf(definition, 2 ** 29)
+      const accepted = await ledger.accept({ name, tags, notes, priority, definition, plan: {}, needs })
       if (accepted.mismatch) throw new Error('no key was given')
       const runId = accepted.runIds[0]!
       if (enqueue) await queue.enqueue({ runId, attempt: 0, priority })
@@ -166,9 +184,9 @@ export async function openCluster(databaseUrl: string, redisUrl?: string): Promi
       return { metrics, step: final.step, weights, findings, artifacts }
     },
     async close() {
-      for (const worker of workers) {
-        worker.process.kill('SIGCONT')
-        if (worker.process.exitCode === null && worker.process.signalCode === null) await worker.end('SIGKILL')
+      for (const { process, end } of started) {
+        process.kill('SIGCONT')
+        if (process.exitCode === null && process.signalCode === null) await end('SIGKILL')
       }
       await queue.close()
       await database.close()

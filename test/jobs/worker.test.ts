@@ -102,7 +102,7 @@ it('takes its runs from Redis where one is named', async (context) => {
   const redis = redisUrl()
   if (!redis) return context.skip('there is no Redis here: install redis-server')
   const place = await testDatabase()
-  const cluster = await openCluster(place.url, redis)
+  const cluster = await openCluster(place.url, { REDIS_URL: redis })
   const worker = await cluster.startWorker()
   expect(cluster.queue.backend).toBe('redis')
   const runId = await cluster.submit()
