@@ -5,6 +5,7 @@ import { GestaltError, Unavailable } from '../errors.ts'
 import type { RejectedEngine } from '../experiments/run.ts'
 import { connectRedis, late } from '../jobs/backends.ts'
 import { probeAllEngines } from '../jobs/probe.ts'
+import { openDatabase } from '../store/database.ts'
 import { pendingMigrations } from '../store/migrate.ts'
 import { openObjects } from '../store/open-objects.ts'
 import { type Output, size } from './output.ts'
@@ -58,6 +59,7 @@ async function examine(service: string, place: string, check: () => Promise<unkn
 }
 
 async function checkDatabase(url: string): Promise<void> {
+  await (await openDatabase({ url, max: 1, name: 'gestalt-doctor' })).close()
   const pending = await pendingMigrations(url)
   if (pending.length > 0)
     throw new Unavailable(`it lacks the migrations ${pending.join(', ')}`, "run 'gestalt migrate'")

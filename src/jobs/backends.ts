@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { type Job as BullJob, createPostgresBackend, Queue, runMigrations, Worker, withBackend } from 'bullmq'
 import { Redis } from 'ioredis'
 import type pg from 'pg'
-import { Unavailable } from '../errors.ts'
+import { Misconfigured, Unavailable } from '../errors.ts'
 import { isPostgresAway, openPool } from '../store/pool.ts'
 
 /** What a job carries. */
@@ -103,15 +103,57 @@ export async function openPostgres(
   }
 }
 
-/** Throws Unavailable where it does not answer within 5 s. */
+/** The Redis that BullMQ wants at least. */
+const oldestRedis = '6.2.0'
+
+const numbers = (version: string) => version.split('.').map(Number)
+
+function isOlder(version: string, than: string): boolean {
+  const [own, wanted] = [numbers(version), numbers(than)]
+  const place = own.findIndex((number, i) => number !== wanted[i])
+  return place >= 0 && own[place]! < (wanted[place] ?? 0)
+}
+
+/** Refuses a Redis that is too old, cannot write, or forgets keys to make room: that would lose jobs. */
+async function checkRedis(redis: Redis): Promise<void> {
+  const info = await Promise.race([redis.info(), late(5000)])
+  const of = (name: string) => info.match(new RegExp(`^${name}:(.*?)\\r?$`, 'm'))?.[1] ?? ''
+  if (isOlder(of('redis_version'), oldestRedis))
+    throw new Misconfigured(
+      `the queue's Redis has version ${of('redis_version')}`,
+      `use ${oldestRedis} or later, or unset REDIS_URL: then the queue is in Postgres`,
+    )
+  const policy = of('maxmemory_policy')
+  if (policy !== '' && policy !== 'noeviction')
+    throw new Misconfigured(
+      `the queue's Redis forgets keys when its memory is full (maxmemory-policy ${policy}), and with them runs`,
+      'set maxmemory-policy noeviction in its configuration, or give the queue a Redis of its own',
+    )
+  if (of('role') === 'slave')
+    throw new Misconfigured("the queue's Redis is a replica, which takes no jobs", 'name its primary in REDIS_URL')
+}
+
+/** Throws Unavailable where it does not answer within 5 s, Misconfigured where it cannot keep jobs. */
 export async function connectRedis(url: string, onError: (error: Error) => void): Promise<Redis> {
   const redis = new Redis(url, { maxRetriesPerRequest: null, lazyConnect: true, connectionName: 'gestalt-queue' })
   redis.on('error', onError)
+  // Why is told here only: connect() says that the connection is closed.
+  let why: unknown
+  redis.on('error', (error) => {
+    why = error
+  })
   try {
     await Promise.race([redis.connect(), late(5000)])
+    await checkRedis(redis)
   } catch (error) {
     redis.disconnect()
-    throw new Unavailable(`the queue's Redis does not answer: ${said(error)}`, 'start it, correct or unset REDIS_URL', {
+    if (error instanceof Misconfigured) throw error
+    const reason = said(why ?? error)
+    if (/NOAUTH|WRONGPASS|NOPERM/.test(reason))
+      throw new Misconfigured(`the queue's Redis refuses us: ${reason}`, 'correct user and password in REDIS_URL', {
+        cause: error,
+      })
+    throw new Unavailable(`the queue's Redis does not answer: ${reason}`, 'start it, correct or unset REDIS_URL', {
       cause: error,
     })
   }

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { isPostgresAway, openDatabase } from '../../src/store/database.ts'
 import { isId, newId } from '../../src/store/id.ts'
 import { openLedger } from '../../src/store/ledger.ts'
@@ -60,6 +60,21 @@ describe('a database', () => {
       code: 'misconfigured',
       cure: 'correct DATABASE_URL',
     })
+  })
+
+  it.each([
+    [90, 'ahead of'],
+    [-90, 'behind'],
+  ])('is refused by a machine whose clock is %i s off', async (seconds, words) => {
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + seconds * 1000 })
+    try {
+      await expect(openDatabase({ url: scratch.url, max: 1, name: 'test' })).rejects.toMatchObject({
+        code: 'misconfigured',
+        message: `the clock of this machine is 90 s ${words} the database's`,
+      })
+    } finally {
+      vi.useRealTimers()
+    }
   })
 
   it('breaks off a statement that takes too long, read with Prisma and with SQL, and serves the next', async () => {

@@ -33,7 +33,7 @@ function together<T>(work: () => Promise<T>): () => Promise<T> {
 }
 
 /** Probes: alive is this process, ready is what it needs as well. Both are open. */
-export function serveHealth(app: FastifyInstance, { database, objects, version }: Parts): void {
+export function serveHealth(app: FastifyInstance, { database, objects, queue, version }: Parts): void {
   const config = { open: true }
   const answer = Type.Object({ status: Type.Literal('ok'), version: Type.String() })
   const schema = { tags: ['health'], security: [], response: { 200: answer } }
@@ -41,12 +41,24 @@ export function serveHealth(app: FastifyInstance, { database, objects, version }
     status: 'ok',
     version,
   }))
+  const ready = Type.Object({
+    ...answer.properties,
+    queue: Type.Enum(['ok', 'away'], {
+      description: 'Away: runs are accepted and begin when it is back. Its Redis is meant; one in Postgres is ok.',
+    }),
+  })
   // Anybody may ask, and the object store is checked by writing to it.
   const checkObjects = together(() => objects.check())
   const summary = 'Whether Postgres and the object store answer'
-  app.get('/readyz', { config, schema: { ...schema, summary } }, async () => {
+  const askQueue = together(() => queue.counts())
+  app.get('/readyz', { config, schema: { ...schema, summary, response: { 200: ready } } }, async () => {
     await within('Postgres', database.pool.query('SELECT 1'))
     await within('the object store', checkObjects())
-    return { status: 'ok', version }
+    if (queue.backend === 'postgres') return { status: 'ok', version, queue: 'ok' }
+    const answers = await within('the queue', askQueue()).then(
+      () => 'ok',
+      () => 'away',
+    )
+    return { status: 'ok', version, queue: answers }
   })
 }
