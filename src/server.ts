@@ -8,7 +8,7 @@ import { startReconciler } from './jobs/reconcile.ts'
 import { datasetBytes } from './store/dataset-bytes.ts'
 import { openLedger } from './store/ledger.ts'
 import { openNamedDatabase } from './store/open-database.ts'
-import { openObjects } from './store/open-objects.ts'
+import { openCheckedObjects } from './store/open-objects.ts'
 
 /** An API process at work. */
 export interface RunningServer {
@@ -21,7 +21,7 @@ export interface RunningServer {
 const connections = { database: 12, queue: 5 }
 /** A statement of a request that takes longer is broken off, so that it does not keep a connection for ever. */
 const statementSeconds = 30
-/** For a Postgres that is starting beside us. */
+/** For a Postgres and an object store that are starting beside us. */
 const patienceSeconds = 5
 /** For requests that are at work when the process stops. */
 const graceSeconds = 10
@@ -33,8 +33,7 @@ async function openParts(config: Config, closings: Closing[]): Promise<Parts> {
   const pool = { max: connections.database, name: 'gestalt-api', statementSeconds }
   const database = await openNamedDatabase(config, pool, patienceSeconds)
   closings.push(() => database.close())
-  const objects = openObjects(config)
-  await objects.check()
+  const objects = await openCheckedObjects(config, patienceSeconds)
   const queue = await openQueue({
     redisUrl: config.redisUrl,
     databaseUrl: database.url,
@@ -80,8 +79,8 @@ async function closeApp(app: FastifyInstance): Promise<void> {
 }
 
 /**
- * Serves the API in this process. Throws where it cannot: Unavailable (Postgres is away), Misconfigured (the database
- * is not migrated), Conflict (the port is in use); what had been opened is closed again.
+ * Serves the API in this process. Throws where it cannot: Unavailable (Postgres or the object store is away),
+ * Misconfigured (the database is not migrated, the object store refuses us), Conflict (the port is in use); what had been opened is closed again.
  */
 export async function startServer(asked: Config): Promise<RunningServer> {
   // Links name the port, which is only known once it is open where any would do.

@@ -14,7 +14,7 @@ import { newId } from './store/id.ts'
 import { type Ledger, openLedger } from './store/ledger.ts'
 import { channels, listen, readNotice } from './store/listen.ts'
 import { openNamedDatabase } from './store/open-database.ts'
-import { openObjects } from './store/open-objects.ts'
+import { openCheckedObjects } from './store/open-objects.ts'
 
 /** A worker process at work. */
 export interface RunningWorker {
@@ -28,7 +28,7 @@ const heartbeatSeconds = 2
 const mostLookedThrough = 200
 /** Together at most 10, with the one that listens. */
 const connections = { database: 4, queue: 4 }
-/** For a Postgres that is starting beside us. */
+/** For a Postgres and an object store that are starting beside us. */
 const patienceSeconds = 10
 
 type Closing = () => Promise<unknown>
@@ -38,7 +38,7 @@ async function openParts(config: Config, log: Logger, closings: Closing[]) {
   const pool = { max: connections.database, name: 'gestalt-worker' }
   const database = await openNamedDatabase(config, pool, patienceSeconds)
   closings.push(() => database.close())
-  await openObjects(config).check()
+  await openCheckedObjects(config, patienceSeconds)
   const queue = await openQueue({
     redisUrl: config.redisUrl,
     databaseUrl: database.url,
@@ -151,8 +151,8 @@ async function keepRegistered(
 
 /**
  * Starts a worker in this process: it takes runs from the queue and performs each in a child process. Throws where it
- * cannot: Unavailable (Postgres, Redis or the object store is away), Misconfigured (the database is not migrated, no
- * engine works).
+ * cannot: Unavailable (Postgres, Redis or the object store is away), Misconfigured (the database is not migrated, the
+ * object store refuses us, no engine works).
  */
 export async function startWorker(config: Config): Promise<RunningWorker> {
   const log: Logger = pino({ level: config.logLevel, base: { part: 'worker', pid: process.pid } })

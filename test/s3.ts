@@ -1,4 +1,5 @@
-import { spawn, spawnSync } from 'node:child_process'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { homedir, tmpdir } from 'node:os'
@@ -7,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { S3Config } from '../src/config.ts'
 
 const standard = { accessKey: 'test-access', secretKey: 'test-secret-key', bucket: 'gestalt-test' }
+const region = 'us-east-1'
 
 /** The real S3 server that the tests start: `go install github.com/versity/versitygw/cmd/versitygw@v1.8.0`. */
 function program(): string | undefined {
@@ -14,8 +16,11 @@ function program(): string | undefined {
   return candidates.find((name) => spawnSync(name, ['--version']).status === 0)
 }
 
+/** Whether one can be started here, to be killed or to be without room. */
+export const hasOwnS3 = program() !== undefined
+
 /** Whether there is an S3 server to test with; without one those tests are skipped. */
-export const hasS3 = Boolean(process.env.S3_TEST_ENDPOINT) || program() !== undefined
+export const hasS3 = Boolean(process.env.S3_TEST_ENDPOINT) || hasOwnS3
 
 function freePort(): Promise<number> {
   return new Promise((done) => {
@@ -34,44 +39,62 @@ async function answers(port: number): Promise<void> {
   throw new Error('versitygw does not answer')
 }
 
-/** With these keys, and this bucket made. */
-export async function startS3Server({
-  accessKey,
-  secretKey,
-  bucket,
-} = standard): Promise<{ config: S3Config; stop(): void }> {
-  const root = mkdtempSync(join(tmpdir(), 'gestalt-s3-'))
-  for (const name of ['data', `data/${bucket}`, 'sidecar']) mkdirSync(join(root, name))
+/** A server of our own, which may die and come back with what it holds. */
+export interface OwnS3 {
+  config: S3Config
+  kill(): Promise<void>
+  start(): Promise<void>
+  stop(): void
+}
+
+/** `root`: where it keeps what it is given. `readOnly`: it takes nothing. The bucket is made. */
+export async function startServer(
+  options: { root?: string; readOnly?: boolean; keys?: typeof standard } = {},
+): Promise<OwnS3> {
+  const { accessKey, secretKey, bucket } = options.keys ?? standard
+  const root = options.root ?? mkdtempSync(join(tmpdir(), 'gestalt-s3-'))
+  for (const name of [`data/${bucket}`, 'sidecar']) mkdirSync(join(root, name), { recursive: true })
   const port = await freePort()
   const args = ['--port', `127.0.0.1:${port}`, '--quiet', '--access', accessKey, '--secret', secretKey]
+  if (options.readOnly) args.push('--readonly')
   const backend = ['posix', '--sidecar', join(root, 'sidecar'), join(root, 'data')]
-  const child = spawn(program()!, [...args, ...backend], { stdio: 'ignore' })
-  const stop = () => {
-    child.kill('SIGKILL')
-    rmSync(root, { recursive: true, force: true })
+  let child: ChildProcess | undefined
+  const server: OwnS3 = {
+    config: { endPoint: '127.0.0.1', port, useSSL: false, region, bucket, accessKey, secretKey, pathStyle: true },
+    async start() {
+      child = spawn(program()!, [...args, ...backend], { stdio: 'ignore' })
+      await answers(port)
+    },
+    async kill() {
+      const dead = child && once(child, 'exit')
+      child?.kill('SIGKILL')
+      await dead
+    },
+    stop() {
+      child?.kill('SIGKILL')
+      if (!options.root) rmSync(root, { recursive: true, force: true })
+    },
   }
   try {
-    await answers(port)
+    await server.start()
   } catch (error) {
-    stop()
+    server.stop()
     throw error
   }
-  const region = 'us-east-1'
-  const config = { endPoint: '127.0.0.1', port, useSSL: false, region, bucket, accessKey, secretKey, pathStyle: true }
-  return { config, stop }
+  return server
 }
 
 /** The server of S3_TEST_ENDPOINT (with a bucket named gestalt-test), or one of our own. */
 export async function testS3(): Promise<{ config: S3Config; stop(): void }> {
   const endpoint = process.env.S3_TEST_ENDPOINT
-  if (!endpoint) return startS3Server()
+  if (!endpoint) return startServer()
   const { hostname, port, protocol } = new URL(endpoint)
   const useSSL = protocol === 'https:'
   const config: S3Config = {
     endPoint: hostname,
     port: Number(port) || (useSSL ? 443 : 80),
     useSSL,
-    region: process.env.S3_TEST_REGION ?? 'us-east-1',
+    region: process.env.S3_TEST_REGION ?? region,
     bucket: process.env.S3_TEST_BUCKET ?? standard.bucket,
     accessKey: process.env.S3_TEST_ACCESS_KEY ?? '',
     secretKey: process.env.S3_TEST_SECRET_KEY ?? '',

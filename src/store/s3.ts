@@ -1,178 +1,164 @@
-import { createHash } from 'node:crypto'
-import { createReadStream, createWriteStream } from 'node:fs'
-import { mkdtemp, rm } from 'node:fs/promises'
 import type { IncomingMessage } from 'node:http'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { Readable } from 'node:stream'
-import { pipeline } from 'node:stream/promises'
 import { Client } from 'minio'
 import type { S3Config } from '../config.ts'
-import { GestaltError, Misconfigured, NoRoom, NotFound, Unavailable } from '../errors.ts'
+import { Misconfigured, NotFound, Unavailable } from '../errors.ts'
 import { newId } from './id.ts'
-import {
-  asStream,
-  damaged,
-  digesting,
-  isKey,
-  type ObjectStore,
-  readAll,
-  refuseKey,
-  type StoredObject,
-  verified,
-} from './objects.ts'
+import { isKey, type ObjectStore, readAll, refuseKey } from './objects.ts'
+import { ask, type Bucket, codeOf } from './s3-bucket.ts'
+import { download } from './s3-download.ts'
+import { absent, isForeign, notS3, translator } from './s3-faults.ts'
+import { ready } from './s3-ready.ts'
+import { openTransport } from './s3-transport.ts'
+import { again, type Persistence, Tries } from './s3-tries.ts'
+import { upload } from './s3-upload.ts'
 
-/** Larger objects are sent in parts of this size, in bytes. */
-export const partSize = 16 * 2 ** 20
+export { partSize } from './s3-ready.ts'
 
-const absent = new Set(['NotFound', 'NoSuchKey'])
-const wrongKeys = new Set([
-  'InvalidAccessKeyId',
-  'SignatureDoesNotMatch',
-  'AccessDenied',
-  'AuthorizationHeaderMalformed',
-  'XAdminUserNotFound',
-])
-const noSpace = new Set(['XMinioStorageFull', 'InsufficientStorage', 'QuotaExceeded', 'ENOSPC', 'EDQUOT', 'EFBIG'])
+/** Where our objects are: nothing else in the bucket is cleaned up. */
+const ownPrefixes = ['runs/', 'datasets/', 'check/']
 
-function translator({ bucket, endPoint, port }: S3Config) {
-  return (error: unknown, key = ''): unknown => {
-    if (error instanceof GestaltError) return error
-    const { code = '', message } = error as { code?: string; message?: string }
-    const options = { cause: error }
-    if (absent.has(code)) return new NotFound(`there is no object ${key}`, 'it may have been removed', options)
-    if (code === 'NoSuchBucket')
-      return new Misconfigured(`there is no bucket ${bucket}`, 'create it, or correct S3_BUCKET', options)
-    if (wrongKeys.has(code))
-      return new Misconfigured(
-        `the object store refuses us: ${message}`,
-        'correct S3_ACCESS_KEY, S3_SECRET_KEY and S3_REGION, and give the key the right to read and write the bucket',
-        options,
-      )
-    if (noSpace.has(code))
-      return new NoRoom(`the object store has no room: ${message}`, 'make room there, then try again', options)
-    return new Unavailable(
-      `the object store at ${endPoint}:${port} does not answer as it should: ${message || code}`,
-      'see that it runs and that S3_ENDPOINT names it, then try again',
-      options,
-    )
-  }
+export interface S3Options extends Persistence {
+  /** Uploads that were begun so long ago and are not finished have lost their process. */
+  staleSeconds: number
 }
 
-/** Bytes whose size and digest are known before they are sent; a stream is put into a file first. */
-interface Ready extends StoredObject {
-  open(): Readable
-  dispose(): Promise<void>
+const defaults: S3Options = { patienceSeconds: 10, silenceSeconds: 30, pauseSeconds: 0.1, staleSeconds: 86_400 }
+
+function openBucket(config: S3Config, persistence: Persistence): Bucket {
+  const { bucket: name, pathStyle, endPoint, port, useSSL, region, accessKey, secretKey } = config
+  const { agent: transportAgent, transport } = openTransport(useSSL, persistence.silenceSeconds)
+  const place = { endPoint, port, useSSL, region, pathStyle, transport, transportAgent }
+  const client = new Client({ ...place, accessKey, secretKey, retryOptions: { disableRetry: true } })
+  return { client, name, encrypted: useSSL, persistence, translate: translator(config) }
 }
 
-async function ready(key: string, bytes: AsyncIterable<Uint8Array> | Uint8Array): Promise<Ready> {
-  if (bytes instanceof Uint8Array) {
-    const sha256 = createHash('sha256').update(bytes).digest('hex')
-    return { key, size: bytes.length, sha256, open: () => asStream(bytes), dispose: async () => {} }
-  }
-  const folder = await mkdtemp(join(tmpdir(), 'gestalt-upload-'))
-  const dispose = () => rm(folder, { recursive: true, force: true })
+async function read(bucket: Bucket, key: string, range?: { start: number; end?: number }): Promise<Readable> {
+  const { client, name, persistence, translate } = bucket
+  const end = range?.end
+  const open = async (start: number) =>
+    (await client.getPartialObject(name, key, start, end === undefined ? 0 : end - start)) as IncomingMessage
+  const start = range?.start ?? 0
   try {
-    const file = join(folder, 'object')
-    const digest = digesting()
-    await pipeline(asStream(bytes), digest.stream, createWriteStream(file, { mode: 0o600 }))
-    return { key, size: digest.size(), sha256: digest.sha256(), open: () => createReadStream(file), dispose }
+    const first = await again(persistence, () => open(start))
+    const sha256 = first.headers['x-amz-meta-sha256']
+    const size = Number(first.headers['content-length'])
+    // Objects that others put there carry no digest.
+    const expected = range || typeof sha256 !== 'string' ? undefined : { key, size, sha256 }
+    return download(
+      { key, open, start, expected, translate: (error) => translate(error, 'read', key) },
+      first,
+      persistence,
+    )
   } catch (error) {
-    await dispose()
-    throw error
+    if (range && codeOf(error) === 'InvalidRange') return Readable.from([])
+    throw translate(error, 'read', key)
   }
 }
 
-/**
- * Objects in an S3 bucket. Each request carries the digest of what it sends, so that the server refuses what was changed
- * on the way; the digest of the whole is kept as metadata for whoever reads it.
- */
-export function openS3(config: S3Config): ObjectStore {
-  const { bucket, pathStyle, endPoint, port, useSSL, region, accessKey, secretKey } = config
-  const client = new Client({ endPoint, port, useSSL, region, accessKey, secretKey, pathStyle, partSize })
-  const translate = translator(config)
-
-  async function attempt<T>(key: string, work: () => Promise<T>): Promise<T> {
+async function* list({ client, name, persistence, translate }: Bucket, prefix: string) {
+  const tries = new Tries(persistence)
+  for (let after = ''; ; )
     try {
-      return await work()
+      for await (const { name: key, size } of client.listObjectsV2(name, prefix, true, after)) {
+        tries.succeeded()
+        after = key
+        yield { key, size }
+      }
+      return
     } catch (error) {
-      throw translate(error, key)
+      await tries.failed(error).catch((last: unknown) => {
+        throw translate(last, 'list')
+      })
     }
-  }
+}
 
-  async function send(object: Ready, type = 'application/octet-stream'): Promise<void> {
-    const { key, size, sha256 } = object
-    await client.putObject(bucket, key, object.open(), size, { 'Content-Type': type, sha256 })
-    const stored = await client.statObject(bucket, key)
-    if (stored.size === size && stored.metaData.sha256 === sha256) return
-    await client.removeObject(bucket, key)
-    throw damaged(key, `${stored.size} of ${size} bytes arrived`)
-  }
+/** Removes the parts of uploads that were never finished, since nothing else shows that they take room. */
+async function sweep({ client, name }: Bucket, staleSeconds: number): Promise<void> {
+  for (const prefix of ownPrefixes)
+    for await (const { key, uploadId, initiated } of client.listIncompleteUploads(name, prefix, true))
+      if (Date.now() - new Date(initiated).getTime() > staleSeconds * 1000)
+        await client.abortMultipartUpload(name, key, uploadId)
+}
 
-  async function* list(prefix: string) {
-    try {
-      for await (const { name, size } of client.listObjectsV2(bucket, prefix, true)) yield { key: name, size }
-    } catch (error) {
-      throw translate(error)
-    }
+async function check(store: ObjectStore, bucket: Bucket, config: S3Config): Promise<void> {
+  try {
+    await bucket.client.listObjectsV2Query(bucket.name, 'check/', '', '', 1, '')
+  } catch (error) {
+    const said = bucket.translate(error, 'list')
+    throw isForeign(error) && !(said instanceof Misconfigured) ? notS3(config, error) : said
   }
+  const key = `check/${newId()}`
+  await store.put(key, Buffer.from(key))
+  const found = String(await readAll(await store.get(key)))
+  await store.remove(key)
+  if (found !== key) throw new Unavailable('the object store gives back other bytes', 'see that its disks are well')
+}
 
-  const store: ObjectStore = {
+function storeOf(bucket: Bucket): Omit<ObjectStore, 'check'> {
+  const { client, name } = bucket
+  return {
     async put(key, bytes, options) {
       refuseKey(key)
-      return attempt(key, async () => {
-        const object = await ready(key, bytes)
-        try {
-          await send(object, options?.type)
-        } finally {
-          await object.dispose()
-        }
-        return { key, size: object.size, sha256: object.sha256 }
-      })
+      const object = await ready(key, bytes)
+      try {
+        await upload(bucket, object, options?.type ?? 'application/octet-stream')
+      } catch (error) {
+        throw bucket.translate(error, 'write', key)
+      } finally {
+        await object.dispose()
+      }
+      return { key, size: object.size, sha256: object.sha256 }
     },
     async get(key, range) {
+      if (!isKey(key)) throw new NotFound(`there is no object ${key.slice(0, 100)}`, 'correct the key')
       if (range?.end !== undefined && range.end <= range.start) return Readable.from([])
-      return attempt(isKey(key) ? key : '', async () => {
-        const length = range?.end === undefined ? 0 : range.end - range.start
+      return read(bucket, key, range)
+    },
+    async stat(key) {
+      if (!isKey(key)) return undefined
+      return ask(bucket, 'read', key, async () => {
         try {
-          const response = await client.getPartialObject(bucket, key, range?.start ?? 0, length)
-          const { headers } = response as IncomingMessage
-          const sha256 = headers['x-amz-meta-sha256']
-          // Objects that others put there carry no digest.
-          if (range || typeof sha256 !== 'string') return response
-          return verified(response, { key, size: Number(headers['content-length']), sha256 })
+          const { size, lastModified, metaData } = await client.statObject(name, key)
+          return { size, modified: lastModified, type: metaData['content-type'] }
         } catch (error) {
-          if (range && (error as { code?: string }).code === 'InvalidRange') return Readable.from([])
+          if (absent.has(codeOf(error))) return undefined
           throw error
         }
       })
     },
-    async stat(key) {
-      if (!isKey(key)) return undefined
-      try {
-        const { size, lastModified, metaData } = await client.statObject(bucket, key)
-        return { size, modified: lastModified, type: metaData['content-type'] }
-      } catch (error) {
-        if (absent.has((error as { code?: string }).code ?? '')) return undefined
-        throw translate(error, key)
-      }
-    },
-    list,
+    list: (prefix) => list(bucket, prefix),
     async remove(key) {
-      if (isKey(key)) await attempt(key, () => client.removeObject(bucket, key))
+      if (isKey(key)) await ask(bucket, 'remove', key, () => client.removeObject(name, key))
     },
-    async link(key, { seconds, name, type }) {
+    async link(key, { seconds, name: given, type }) {
       refuseKey(key)
       const headers: Record<string, string> = {}
       if (type) headers['response-content-type'] = type
-      if (name) headers['response-content-disposition'] = `attachment; filename*=UTF-8''${encodeURIComponent(name)}`
-      return attempt(key, () => client.presignedGetObject(bucket, key, seconds, headers))
+      if (given) headers['response-content-disposition'] = `attachment; filename*=UTF-8''${encodeURIComponent(given)}`
+      return ask(bucket, 'read', key, () => client.presignedGetObject(name, key, seconds, headers))
     },
+  }
+}
+
+/**
+ * Objects in an S3 bucket. Each request carries a digest of what it sends, so that the server refuses what was changed
+ * on the way; the digest of the whole is kept as metadata for whoever reads it. What fails in passing is tried again in
+ * bounds, then calls throw Unavailable; `check` tells at once.
+ */
+export function openS3(config: S3Config, options: Partial<S3Options> = {}): ObjectStore {
+  const { staleSeconds, ...persistence } = { ...defaults, ...options }
+  const bucket = openBucket(config, persistence)
+  let swept = false
+  const eager = { ...bucket, persistence: { ...bucket.persistence, patienceSeconds: 0 } }
+  const store: ObjectStore = {
+    ...storeOf(bucket),
     async check() {
-      const key = `check/${newId()}`
-      await store.put(key, Buffer.from(key))
-      await readAll(await store.get(key))
-      await store.remove(key)
+      await check({ ...store, ...storeOf(eager) }, eager, config)
+      if (swept) return
+      swept = true
+      // What stays takes room, and hinders nobody.
+      await sweep(eager, staleSeconds).catch(() => {})
     },
   }
   return store

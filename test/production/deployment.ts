@@ -1,6 +1,6 @@
 import { migrate } from '../../src/store/migrate.ts'
 import { type ApiProcess, type Cluster, openCluster } from '../chaos/cluster.ts'
-import { hasS3, startS3Server } from '../s3.ts'
+import { hasS3, startServer } from '../s3.ts'
 import { readCompose } from './compose.ts'
 import { hasRedis, type PostgresService, startPostgresService, startRedisService } from './services.ts'
 
@@ -29,11 +29,12 @@ export async function deploy(): Promise<Deployment> {
   const services = readCompose(values)
   const { environment } = services.worker!
   const redis = await startRedisService(services.redis!.command)
-  const s3 = await startS3Server({
+  const keys = {
     accessKey: services.minio!.environment.MINIO_ROOT_USER!,
     secretKey: services.minio!.environment.MINIO_ROOT_PASSWORD!,
     bucket: environment.S3_BUCKET!,
-  })
+  }
+  const s3 = await startServer({ keys })
   const addresses = { postgres: postgres.port, redis: redis.port, minio: s3.config.port }
   const here = (given: Record<string, string>) =>
     Object.fromEntries(Object.entries(given).map(([name, value]) => [name, placed(value, addresses)]))
