@@ -26,6 +26,8 @@ export interface Config {
   home: string
   host: string
   port: number
+  /** Where the metrics are served without a token; nowhere where absent. */
+  metricsPort: number | undefined
   /** Required of every caller where set. */
   token: string | undefined
   /** Postgres; the front doors that bring an embedded one fill it in. */
@@ -209,6 +211,7 @@ export function readConfig(environment: Environment = process.env, cores = avail
     home,
     host,
     port,
+    metricsPort: read.text('GESTALT_METRICS_PORT') ? read.integer('GESTALT_METRICS_PORT', 0, 0, 65535) : undefined,
     token,
     databaseUrl: read.url('DATABASE_URL', ['postgresql:', 'postgres:']),
     redisUrl: read.url('REDIS_URL', ['redis:', 'rediss:']),

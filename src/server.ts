@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import { createApp } from './api/app.ts'
 import type { Parts } from './api/parts.ts'
+import { listenForScrapes, openTelemetry, type Telemetry } from './api/telemetry.ts'
 import { type Config, softwareVersion } from './config.ts'
 import { Conflict, Misconfigured } from './errors.ts'
 import { openQueue } from './jobs/queue.ts'
@@ -44,26 +45,40 @@ async function openParts(config: Config, closings: Closing[]): Promise<Parts> {
   return { config, database, ledger: openLedger(database), objects, queue, bytes, version: softwareVersion() }
 }
 
-/** Returns the address under which this machine reaches the server. */
-async function listen(app: FastifyInstance, { host, port }: Config): Promise<string> {
+/** What `open` returns; says what to do where the port cannot be opened. `setting` names the port. */
+async function listen<T>(host: string, port: number, setting: string, open: () => Promise<T>): Promise<T> {
   try {
-    return await app.listen({ host, port, listenTextResolver: (address) => `serving at ${address}` })
+    return await open()
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
     if (code === 'EADDRINUSE')
       throw new Conflict(
         `port ${port} at ${host} is in use`,
-        'stop what uses it, or set GESTALT_PORT to another (0: any that is free)',
+        `stop what uses it, or set ${setting} to another (0: any that is free)`,
         { cause: error },
       )
     if (code === 'EACCES' || code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND')
       throw new Misconfigured(
         `port ${port} at '${host}' cannot be opened (${code})`,
-        'correct GESTALT_HOST and GESTALT_PORT; ports below 1024 are for root',
+        `correct GESTALT_HOST and ${setting}; ports below 1024 are for root`,
         { cause: error },
       )
     throw error
   }
+}
+
+/** Opens the port of the API, and that of the metrics where it has one; returns the API's address on this machine. */
+async function openPorts(app: FastifyInstance, telemetry: Telemetry, config: Config, closings: Closing[]) {
+  const { host, port, metricsPort } = config
+  if (metricsPort !== undefined) {
+    const place = { host, port: metricsPort }
+    const open = () => listenForScrapes(telemetry, place)
+    const scrapes = await listen(host, metricsPort, 'GESTALT_METRICS_PORT', open)
+    closings.push(() => scrapes.close())
+    app.log.info(`metrics at port ${scrapes.port}`)
+  }
+  const listenTextResolver = (address: string) => `serving at ${address}`
+  return listen(host, port, 'GESTALT_PORT', () => app.listen({ host, port, listenTextResolver }))
 }
 
 /** Requests at work may finish; connections are closed as they fall idle, and after the grace in any case. */
@@ -93,12 +108,13 @@ export async function startServer(asked: Config): Promise<RunningServer> {
   }
   try {
     const parts = await openParts(config, closings)
-    const app = await createApp(parts)
+    const telemetry = openTelemetry(parts)
+    const app = await createApp(parts, telemetry)
     closings.push(() => closeApp(app))
     const { ledger, queue, database } = parts
     const reconciler = startReconciler({ ledger, queue, database, log: app.log })
     closings.push(() => reconciler.close())
-    const url = await listen(app, config)
+    const url = await openPorts(app, telemetry, config, closings)
     if (config.port === 0) config.publicUrl = config.publicUrl.replace(/:0$/, `:${new URL(url).port}`)
     process.send?.({ type: 'ready', url })
     let stopping: Promise<void> | undefined

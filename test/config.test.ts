@@ -16,6 +16,7 @@ describe('the settings', () => {
   it.each([
     ['GESTALT_PORT', '80a', /'80a' is not a whole number from 0 to 65535/],
     ['GESTALT_PORT', '65536', /not a whole number/],
+    ['GESTALT_METRICS_PORT', 'on', /GESTALT_METRICS_PORT: 'on' is not a whole number/],
     ['GESTALT_ENGINE', 'cuda', /'cuda' is not one of: auto, machine, onnx, tensorflow, wasm, cpu/],
     ['GESTALT_TOKEN', 'short', /has 5 characters; use at least 16/],
     ['GESTALT_HOST', '0.0.0.0', /reachable from other machines: set GESTALT_TOKEN/],

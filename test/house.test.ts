@@ -26,6 +26,7 @@ const importers: Record<string, RegExp> = {
   'onnxruntime-node': /^engine\/onnx\/runtime\.ts$/,
   fastify: /^api\//,
   mercurius: /^api\//,
+  'prom-client': /^api\//,
 }
 
 interface Import {

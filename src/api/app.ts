@@ -21,6 +21,7 @@ import { serveObjects } from './routes/objects.ts'
 import { servePlayground } from './routes/playground.ts'
 import { serveRuns } from './routes/runs.ts'
 import { serveUnits } from './routes/units.ts'
+import { openTelemetry, serveTelemetry, type Telemetry } from './telemetry.ts'
 import { setValidators } from './validators.ts'
 
 /** Secrets that a request may carry are kept out of the log. */
@@ -55,7 +56,7 @@ async function serveQueries(app: FastifyInstance, parts: Parts): Promise<void> {
   serveSockets(app, schema, graphql)
 }
 
-async function furnish(app: FastifyInstance, parts: Parts): Promise<void> {
+async function furnish(app: FastifyInstance, parts: Parts, telemetry: Telemetry): Promise<void> {
   app.setErrorHandler(sendProblem)
   setValidators(app)
   guard(app, parts.config)
@@ -63,6 +64,7 @@ async function furnish(app: FastifyInstance, parts: Parts): Promise<void> {
   refuseUnknownRoutes(app)
   await describeRoutes(app, parts.config, parts.version)
   serveHealth(app, parts)
+  serveTelemetry(app, telemetry)
   serveExperiments(app, parts)
   serveRuns(app, parts)
   serveMetrics(app, parts)
@@ -79,10 +81,10 @@ async function furnish(app: FastifyInstance, parts: Parts): Promise<void> {
  * The API over what it is given: REST, GraphQL, documentation and playground. It listens on nothing yet, so tests can
  * `inject`; closing it closes what it opened, and nothing of `parts`.
  */
-export async function createApp(parts: Parts): Promise<FastifyInstance> {
+export async function createApp(parts: Parts, telemetry: Telemetry = openTelemetry(parts)): Promise<FastifyInstance> {
   const app = buildFastify(parts)
   try {
-    await furnish(app, parts)
+    await furnish(app, parts, telemetry)
     await app.ready()
     return app
   } catch (error) {

@@ -23,6 +23,9 @@ const advisoryLock = 7_239_114
 /** Between two removals of what says nothing any more, and before the first. */
 const leftoverMilliseconds = 3_600_000
 
+/** Between two additions to the totals of the lab, beyond which reading them takes longer than it need. */
+const foldMilliseconds = 60_000
+
 /** A run accepted a moment ago is being enqueued by whoever accepted it. */
 const waitingSeconds = 2
 
@@ -74,15 +77,20 @@ async function look(options: ReconcilerOptions, staleSeconds: number): Promise<v
 /**
  * Holds queue and Postgres together, every few seconds and in one process at a time: enqueues waiting runs that the
  * queue lost, and takes back running runs that nobody works on (or ends them where they were to be cancelled). Every
- * hour leftovers of the ledger are removed.
+ * hour leftovers of the ledger are removed, every minute its tallies are added up.
  */
 export function startReconciler(options: ReconcilerOptions): { close(): Promise<void> } {
   const { ledger, log, seconds = 2, staleSeconds = silence.lost } = options
   let tidiedAt = Date.now()
+  let foldedAt = Date.now()
   return repeat(
     seconds,
     async () => {
       await look(options, staleSeconds)
+      if (Date.now() - foldedAt >= foldMilliseconds) {
+        foldedAt = Date.now()
+        await ledger.foldTallies()
+      }
       if (Date.now() - tidiedAt < leftoverMilliseconds) return
       tidiedAt = Date.now()
       await ledger.removeLeftovers()

@@ -7,6 +7,7 @@ import { readAll } from './objects.ts'
 import type { CheckpointRow } from './rows.ts'
 import { decodeSafetensors, encodeSafetensors } from './safetensors.ts'
 import { discard, folderOf, type RunFiles, storeThenRow } from './stored-files.ts'
+import { count, measured } from './tallies.ts'
 
 /** The newest ones that are kept beside the final one. */
 const kept = 2
@@ -74,6 +75,7 @@ export async function latestCheckpoint(files: RunFiles): Promise<Checkpoint | un
 export async function saveCheckpoint(files: RunFiles, checkpoint: Checkpoint, final: boolean): Promise<void> {
   const { runId, attempt } = files.fence
   const { step, tensors, meta } = checkpoint
+  const began = performance.now()
   const key = `${folderOf(files.fence, 'checkpoints')}/${String(step).padStart(9, '0')}-${attempt}-${newId()}.safetensors`
   const bytes = encodeSafetensors(tensors, { ...meta, step: String(step) })
   const type = 'application/octet-stream'
@@ -90,6 +92,8 @@ export async function saveCheckpoint(files: RunFiles, checkpoint: Checkpoint, fi
          size = excluded.size, sha256 = excluded.sha256, created_at = now()`,
       [newId(), ...place, final, key, size, sha256],
     )
+    const seconds = (performance.now() - began) / 1000
+    await count(client, [measured('checkpoint-bytes', size), measured('checkpoint-duration-seconds', seconds)])
     const pruned = await client.query<{ key: string }>(
       `DELETE FROM checkpoints WHERE run_id = $1 AND NOT final AND id NOT IN (
          SELECT id FROM checkpoints WHERE run_id = $1 ORDER BY attempt DESC, step DESC LIMIT $2

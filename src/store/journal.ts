@@ -4,6 +4,7 @@ import type { Progress } from '../experiments/run.ts'
 import { fenced, type Patience, persistently } from './fence.ts'
 import { appendPoints, type Point } from './metrics.ts'
 import type { Fence, LogLine, Usage } from './rows.ts'
+import type { TallyName } from './tallies.ts'
 
 type Line = Pick<LogLine, 'number' | 'time' | 'level' | 'text'>
 
@@ -12,6 +13,8 @@ interface Batch {
   lines: Line[]
   samples: Usage[]
   progress: Progress | undefined
+  /** Steps of training since the batch before. */
+  steps: number
 }
 
 /** Milliseconds between two flushes, and between two notifications. */
@@ -28,7 +31,8 @@ export interface Journal {
   points(points: readonly Point[]): void
   line(level: LogLine['level'], text: string): void
   sample(usage: Usage): void
-  progress(progress: Progress): void
+  /** `steps`: how many were taken since it was told last. */
+  progress(progress: Progress, steps: number): void
   /** Something of the run was written elsewhere: listeners hear of it with the next notification. */
   owe(): void
   /** Resolves when all of it is durable; throws what made that impossible. */
@@ -73,12 +77,23 @@ async function writeSamples(client: pg.ClientBase, { runId, attempt }: Fence, sa
   )
 }
 
+/** Every step is of a whole batch. */
+async function countImages(client: pg.ClientBase, { runId }: Fence, steps: number): Promise<void> {
+  if (steps === 0) return
+  const name: TallyName = 'images'
+  await client.query(
+    `INSERT INTO tally_log (name, count) SELECT $2, $3 * (definition #>> '{training,batchSize}')::bigint FROM runs
+     WHERE id = $1 AND definition #>> '{training,batchSize}' IS NOT NULL`,
+    [runId, name, steps],
+  )
+}
+
 class BatchedJournal implements Journal {
   private readonly pool: pg.Pool
   private readonly fence: Fence
   private readonly patience: Patience
   private readonly onBroken: (error: Error) => void
-  private waiting: Batch = { points: [], lines: [], samples: [], progress: undefined }
+  private waiting: Batch = { points: [], lines: [], samples: [], progress: undefined, steps: 0 }
   private lineCount = 0
   private timer: NodeJS.Timeout | undefined
   private writing: Promise<void> | undefined
@@ -116,9 +131,10 @@ class BatchedJournal implements Journal {
     this.schedule(pace)
   }
 
-  progress(progress: Progress): void {
+  progress(progress: Progress, steps: number): void {
     this.check()
     this.waiting.progress = progress
+    this.waiting.steps += steps
     this.schedule(pace)
   }
 
@@ -177,7 +193,8 @@ class BatchedJournal implements Journal {
     clearTimeout(this.timer)
     this.timer = undefined
     const batch: Batch = { ...this.waiting, points: this.waiting.points.slice(0, pointsPerFlush) }
-    this.waiting = { points: this.waiting.points.slice(pointsPerFlush), lines: [], samples: [], progress: undefined }
+    const points = this.waiting.points.slice(pointsPerFlush)
+    this.waiting = { points, lines: [], samples: [], progress: undefined, steps: 0 }
     // Two notifications are a pace apart; what is owed at the end comes with the run's next move.
     const notify = Date.now() - this.notifiedAt >= pace
     this.owed = !notify
@@ -192,11 +209,12 @@ class BatchedJournal implements Journal {
       })
   }
 
-  private send({ points, lines, samples, progress }: Batch, notify: boolean): Promise<void> {
+  private send({ points, lines, samples, progress, steps }: Batch, notify: boolean): Promise<void> {
     const work = async (client: pg.PoolClient) => {
       if (points.length > 0) await appendPoints(client, this.fence, points)
       await writeLines(client, this.fence, lines)
       await writeSamples(client, this.fence, samples)
+      await countImages(client, this.fence, steps)
     }
     return fenced(this.pool, this.fence, work, { progress, notify })
   }

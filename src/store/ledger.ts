@@ -9,6 +9,7 @@ import { translateDatabaseError } from './pool.ts'
 import type { Event, Experiment, Fence, Run } from './rows.ts'
 import { type RunParts, readRunParts } from './run-parts.ts'
 import { type Acceptance, accept, type Submission } from './submission.ts'
+import { foldTallies } from './tallies.ts'
 import { keepWorkers, type WorkerBook } from './workers.ts'
 
 export type { Outcome } from './lifecycle.ts'
@@ -49,6 +50,8 @@ export interface Ledger extends RunParts, WorkerBook {
   events(query: { runId?: string; after?: string; first: number }): Promise<Event[]>
   /** Removes expired idempotency keys and workers that are long gone; returns how many rows that were. */
   removeLeftovers(): Promise<number>
+  /** Adds what was counted lately to the totals of the lab; nothing that is counted is lost without it. */
+  foldTallies(): Promise<void>
 }
 
 const toRun = (row: RunRow): Run => ({
@@ -131,6 +134,7 @@ export function openLedger(database: Database): Ledger {
     end: (fence, outcome) => end(pool, fence, outcome),
     requestCancel: (runId) => requestCancel(pool, runId),
     removeLeftovers: () => removeLeftovers(pool),
+    foldTallies: () => foldTallies(pool),
     ...read(database),
     ...readRunParts(database),
     ...keepWorkers(database),

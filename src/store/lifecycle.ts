@@ -6,6 +6,7 @@ import { isId } from './id.ts'
 import { channels, notifyRun } from './listen.ts'
 import { transaction } from './pool.ts'
 import { type Fence, type Run, runColumns } from './rows.ts'
+import { count, measured } from './tallies.ts'
 
 /** How an attempt ended, and what becomes of its run. */
 export type Outcome =
@@ -51,10 +52,27 @@ async function move(client: pg.ClientBase, run: Run, change: Change, event: Omit
 }
 
 async function endAttempt(client: pg.ClientBase, fence: Fence, outcome: string): Promise<void> {
-  await client.query(
-    'UPDATE attempts SET ended_at = now(), outcome = $3::attempt_outcome WHERE run_id = $1 AND number = $2',
+  const { rows } = await client.query<{ seconds: number }>(
+    `UPDATE attempts SET ended_at = now(), outcome = $3::attempt_outcome WHERE run_id = $1 AND number = $2
+     RETURNING extract(epoch FROM now() - started_at)::float8 AS seconds`,
     [fence.runId, fence.attempt, outcome],
   )
+  for (const { seconds } of rows)
+    await count(client, [{ name: 'jobs-completed', label: outcome }, measured('job-duration-seconds', seconds)])
+}
+
+/** An attempt has begun: how long its run waited, and why it is not the first. */
+async function countBegin(client: pg.ClientBase, run: Run, next: Run): Promise<void> {
+  const { rows } = await client.query<{ seconds: number; reason: string | null }>(
+    `SELECT extract(epoch FROM now() - $3::timestamptz)::float8 AS seconds,
+       (SELECT outcome FROM attempts WHERE run_id = $1 AND number = $2) AS reason`,
+    [run.id, run.attempt, next.queuedAt],
+  )
+  const { seconds, reason } = rows[0]!
+  await count(client, [
+    ...(run.state === 'queued' ? [measured('job-queue-wait-seconds', seconds)] : []),
+    ...(reason === null ? [] : [{ name: 'job-retries', label: reason } as const]),
+  ])
 }
 
 /** Whether the current attempt of a run was begun by this worker. */
@@ -92,6 +110,7 @@ export function begin(
       next.attempt,
       workerId,
     ])
+    await countBegin(client, run, next)
     return { run: next, attempt: next.attempt }
   })
 }
@@ -108,6 +127,7 @@ export function end(pool: pg.Pool, fence: Fence, outcome: Outcome): Promise<bool
     const failure = outcome.state === 'failed' ? outcome.failure : undefined
     const data = { attempt: fence.attempt, outcome: how, failure }
     await move(client, run, { state, failure }, { kind: `run-${state}`, data })
+    if (state === 'queued') await count(client, [{ name: 'jobs-enqueued' }])
     return true
   })
 }

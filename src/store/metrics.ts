@@ -33,7 +33,7 @@ function rollUp(level: number): string {
 
 /**
  * One statement: holds the run for its attempt, finds or makes the series, inserts the points that are not there yet,
- * and adds what was really inserted to the rollups of every level.
+ * adds what was really inserted to the rollups of every level, and counts it.
  */
 const append = `WITH fence AS (
     SELECT id FROM runs WHERE id = $1 AND attempt = $2 AND state = 'running' FOR UPDATE
@@ -62,6 +62,11 @@ const append = `WITH fence AS (
       max_step = CASE WHEN old.max IS NULL OR (-excluded.max, excluded.max_step) < (-old.max, old.max_step)
         THEN excluded.max_step ELSE old.max_step END,
       bad = old.bad + excluded.bad, bad_step = least(old.bad_step, excluded.bad_step)
+  ), counted AS (
+    INSERT INTO tally_log (name, count)
+    SELECT tally.name, tally.points FROM fence, (SELECT count(*) AS points FROM inserted) AS new, (SELECT count(*) AS points FROM given)
+      AS sent, LATERAL (VALUES ('metric-points', new.points), ('metric-points-again', sent.points - new.points))
+      AS tally (name, points) WHERE tally.points > 0
   )
   SELECT (SELECT count(*) FROM fence)::int AS held, (SELECT count(*) FROM inserted)::int AS inserted`
 

@@ -114,6 +114,8 @@ export async function openRunContext(options: RunContextOptions): Promise<Servic
     })
   }
   await files.write(async () => {})
+  /** Up to which step this attempt has trained; it goes on from a checkpoint, not from the beginning. */
+  let trained = 0
   return {
     log,
     bytes,
@@ -124,9 +126,17 @@ export async function openRunContext(options: RunContextOptions): Promise<Servic
         journal.points(Object.entries(values).map(([name, value]) => ({ name, step, value, time })))
       },
     },
-    progress: (progress) => journal.progress(progress),
+    progress(progress) {
+      const steps = Math.max(0, progress.step - trained)
+      trained += steps
+      journal.progress(progress, steps)
+    },
     checkpoints: {
-      latest: () => own(latestCheckpoint(files)),
+      async latest() {
+        const found = await own(latestCheckpoint(files))
+        trained = found?.step ?? 0
+        return found
+      },
       async save(checkpoint, { final = false } = {}) {
         // What led to a checkpoint must not be missing after it: a later attempt does not repeat those steps.
         await journal.flush()

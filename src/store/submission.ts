@@ -4,6 +4,7 @@ import { record } from './events.ts'
 import { newId } from './id.ts'
 import { notifyRun } from './listen.ts'
 import { transaction } from './pool.ts'
+import { count } from './tallies.ts'
 
 /** What is asked of the ledger when an experiment comes in. One run that follows the definition where none is named. */
 export interface Submission {
@@ -84,6 +85,7 @@ async function insert(client: pg.ClientBase, experimentId: string, submission: S
     await record(client, { kind: 'run-queued', experimentId, runId: id })
     await notifyRun(client, { id, version: 0 })
   }
+  await count(client, [{ name: 'jobs-enqueued', count: runIds.length }])
   return runIds
 }
 

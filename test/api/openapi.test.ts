@@ -13,6 +13,7 @@ describe('the documentation', () => {
     expect(document.openapi).toBe('3.1.0')
     expect(Object.keys(document.paths).sort()).toEqual([
       '/livez',
+      '/metrics',
       '/readyz',
       '/v1/artifacts/{id}',
       '/v1/checkpoints/{id}',

@@ -111,8 +111,16 @@ describe('an API process', () => {
       message: expect.stringContaining(String(port)),
       cure: expect.stringContaining('GESTALT_PORT'),
     })
+    const scraped = startServer({ ...config, metricsPort: port })
+    await expect(scraped).rejects.toMatchObject({ cure: expect.stringContaining('GESTALT_METRICS_PORT') })
     await new Promise((done) => taken.close(done))
     await eventually(async () => expect(await connections()).toEqual({}))
+    // Now the port is free.
+    const server = await startServer({ ...config, token: 'a-token-of-some-length', metricsPort: port })
+    expect((await fetch(`http://127.0.0.1:${port}/metrics`)).status).toBe(200)
+    expect((await fetch(`${server.url}/metrics`)).status).toBe(401)
+    await server.stop()
+    await expect(fetch(`http://127.0.0.1:${port}/metrics`)).rejects.toThrow()
   })
 
   it('says that the database is away, not migrated, not named or not the right one', async () => {

@@ -120,3 +120,15 @@ export type Worker = Prisma.WorkerModel
  * A repeated request within a day is answered with what the first one made.
  */
 export type IdempotencyKey = Prisma.IdempotencyKeyModel
+/**
+ * Model Tally
+ * What was counted, for ever, whatever is deleted later. `label` says which of a name: an outcome, or the upper end of
+ * a histogram's bucket; `sum` is that of the measured values.
+ */
+export type Tally = Prisma.TallyModel
+/**
+ * Model TallyEntry
+ * What was counted lately, in the transaction of what is counted, so that no two writers wait for one row; folded into
+ * `tallies` every minute.
+ */
+export type TallyEntry = Prisma.TallyEntryModel

@@ -411,7 +411,9 @@ export const ModelName = {
   Finding: 'Finding',
   Event: 'Event',
   Worker: 'Worker',
-  IdempotencyKey: 'IdempotencyKey'
+  IdempotencyKey: 'IdempotencyKey',
+  Tally: 'Tally',
+  TallyEntry: 'TallyEntry'
 } as const
 
 export type ModelName = (typeof ModelName)[keyof typeof ModelName]
@@ -427,7 +429,7 @@ export type TypeMap<ExtArgs extends runtime.Types.Extensions.InternalArgs = runt
     omit: GlobalOmitOptions
   }
   meta: {
-    modelProps: "experiment" | "run" | "attempt" | "metricSeries" | "metricPoint" | "metricRollup" | "runLog" | "runSample" | "storedCheckpoint" | "artifact" | "embeddingSet" | "finding" | "event" | "worker" | "idempotencyKey"
+    modelProps: "experiment" | "run" | "attempt" | "metricSeries" | "metricPoint" | "metricRollup" | "runLog" | "runSample" | "storedCheckpoint" | "artifact" | "embeddingSet" | "finding" | "event" | "worker" | "idempotencyKey" | "tally" | "tallyEntry"
     txIsolationLevel: TransactionIsolationLevel
   }
   model: {
@@ -1541,6 +1543,154 @@ export type TypeMap<ExtArgs extends runtime.Types.Extensions.InternalArgs = runt
         }
       }
     }
+    Tally: {
+      payload: Prisma.$TallyPayload<ExtArgs>
+      fields: Prisma.TallyFieldRefs
+      operations: {
+        findUnique: {
+          args: Prisma.TallyFindUniqueArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$TallyPayload> | null
+        }
+        findUniqueOrThrow: {
+          args: Prisma.TallyFindUniqueOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$TallyPayload>
+        }
+        findFirst: {
+          args: Prisma.TallyFindFirstArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$TallyPayload> | null
+        }
+        findFirstOrThrow: {
+          args: Prisma.TallyFindFirstOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$TallyPayload>
+        }
+        findMany: {
+          args: Prisma.TallyFindManyArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$TallyPayload>[]
+        }
+        create: {
+          args: Prisma.TallyCreateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$TallyPayload>
+        }
+        createMany: {
+          args: Prisma.TallyCreateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        createManyAndReturn: {
+          args: Prisma.TallyCreateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$TallyPayload>[]
+        }
+        delete: {
+          args: Prisma.TallyDeleteArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$TallyPayload>
+        }
+        update: {
+          args: Prisma.TallyUpdateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$TallyPayload>
+        }
+        deleteMany: {
+          args: Prisma.TallyDeleteManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateMany: {
+          args: Prisma.TallyUpdateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateManyAndReturn: {
+          args: Prisma.TallyUpdateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$TallyPayload>[]
+        }
+        upsert: {
+          args: Prisma.TallyUpsertArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$TallyPayload>
+        }
+        aggregate: {
+          args: Prisma.TallyAggregateArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.AggregateTally>
+        }
+        groupBy: {
+          args: Prisma.TallyGroupByArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.TallyGroupByOutputType>[]
+        }
+        count: {
+          args: Prisma.TallyCountArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.TallyCountAggregateOutputType> | number
+        }
+      }
+    }
+    TallyEntry: {
+      payload: Prisma.$TallyEntryPayload<ExtArgs>
+      fields: Prisma.TallyEntryFieldRefs
+      operations: {
+        findUnique: {
+          args: Prisma.TallyEntryFindUniqueArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$TallyEntryPayload> | null
+        }
+        findUniqueOrThrow: {
+          args: Prisma.TallyEntryFindUniqueOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$TallyEntryPayload>
+        }
+        findFirst: {
+          args: Prisma.TallyEntryFindFirstArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$TallyEntryPayload> | null
+        }
+        findFirstOrThrow: {
+          args: Prisma.TallyEntryFindFirstOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$TallyEntryPayload>
+        }
+        findMany: {
+          args: Prisma.TallyEntryFindManyArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$TallyEntryPayload>[]
+        }
+        create: {
+          args: Prisma.TallyEntryCreateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$TallyEntryPayload>
+        }
+        createMany: {
+          args: Prisma.TallyEntryCreateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        createManyAndReturn: {
+          args: Prisma.TallyEntryCreateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$TallyEntryPayload>[]
+        }
+        delete: {
+          args: Prisma.TallyEntryDeleteArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$TallyEntryPayload>
+        }
+        update: {
+          args: Prisma.TallyEntryUpdateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$TallyEntryPayload>
+        }
+        deleteMany: {
+          args: Prisma.TallyEntryDeleteManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateMany: {
+          args: Prisma.TallyEntryUpdateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateManyAndReturn: {
+          args: Prisma.TallyEntryUpdateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$TallyEntryPayload>[]
+        }
+        upsert: {
+          args: Prisma.TallyEntryUpsertArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$TallyEntryPayload>
+        }
+        aggregate: {
+          args: Prisma.TallyEntryAggregateArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.AggregateTallyEntry>
+        }
+        groupBy: {
+          args: Prisma.TallyEntryGroupByArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.TallyEntryGroupByOutputType>[]
+        }
+        count: {
+          args: Prisma.TallyEntryCountArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.TallyEntryCountAggregateOutputType> | number
+        }
+      }
+    }
   }
 } & {
   other: {
@@ -1801,6 +1951,27 @@ export const IdempotencyKeyScalarFieldEnum = {
 } as const
 
 export type IdempotencyKeyScalarFieldEnum = (typeof IdempotencyKeyScalarFieldEnum)[keyof typeof IdempotencyKeyScalarFieldEnum]
+
+
+export const TallyScalarFieldEnum = {
+  name: 'name',
+  label: 'label',
+  count: 'count',
+  sum: 'sum'
+} as const
+
+export type TallyScalarFieldEnum = (typeof TallyScalarFieldEnum)[keyof typeof TallyScalarFieldEnum]
+
+
+export const TallyEntryScalarFieldEnum = {
+  id: 'id',
+  name: 'name',
+  label: 'label',
+  count: 'count',
+  sum: 'sum'
+} as const
+
+export type TallyEntryScalarFieldEnum = (typeof TallyEntryScalarFieldEnum)[keyof typeof TallyEntryScalarFieldEnum]
 
 
 export const SortOrder = {
@@ -2141,6 +2312,8 @@ export type GlobalOmitConfig = {
   event?: Prisma.EventOmit
   worker?: Prisma.WorkerOmit
   idempotencyKey?: Prisma.IdempotencyKeyOmit
+  tally?: Prisma.TallyOmit
+  tallyEntry?: Prisma.TallyEntryOmit
 }
 
 /* Types for Logging */

@@ -65,7 +65,9 @@ export const ModelName = {
   Finding: 'Finding',
   Event: 'Event',
   Worker: 'Worker',
-  IdempotencyKey: 'IdempotencyKey'
+  IdempotencyKey: 'IdempotencyKey',
+  Tally: 'Tally',
+  TallyEntry: 'TallyEntry'
 } as const
 
 export type ModelName = (typeof ModelName)[keyof typeof ModelName]
@@ -305,6 +307,27 @@ export const IdempotencyKeyScalarFieldEnum = {
 } as const
 
 export type IdempotencyKeyScalarFieldEnum = (typeof IdempotencyKeyScalarFieldEnum)[keyof typeof IdempotencyKeyScalarFieldEnum]
+
+
+export const TallyScalarFieldEnum = {
+  name: 'name',
+  label: 'label',
+  count: 'count',
+  sum: 'sum'
+} as const
+
+export type TallyScalarFieldEnum = (typeof TallyScalarFieldEnum)[keyof typeof TallyScalarFieldEnum]
+
+
+export const TallyEntryScalarFieldEnum = {
+  id: 'id',
+  name: 'name',
+  label: 'label',
+  count: 'count',
+  sum: 'sum'
+} as const
+
+export type TallyEntryScalarFieldEnum = (typeof TallyEntryScalarFieldEnum)[keyof typeof TallyEntryScalarFieldEnum]
 
 
 export const SortOrder = {
