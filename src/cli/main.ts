@@ -128,10 +128,11 @@ program
 program
   .command('migrate')
   .description('bring the database of DATABASE_URL up to this version')
+  .option('--grafana-role <name>', 'then let this role read the views of the dashboards, and nothing else')
   .action(
-    action(async (config, output) => {
+    action(async (config, output, options: { grafanaRole?: string }) => {
       const { migrateDatabase } = await import('./up.ts')
-      return migrateDatabase(config, output)
+      return migrateDatabase(config, output, options)
     }),
   )
 

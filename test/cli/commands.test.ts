@@ -4,7 +4,9 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
+import pg from 'pg'
 import { afterAll, describe, expect, it } from 'vitest'
+import { testDatabase } from '../postgres.ts'
 
 const clone = resolve(import.meta.dirname, '../..')
 const folder = mkdtempSync(join(tmpdir(), 'gestalt-cli-'))
@@ -75,6 +77,24 @@ describe('gestalt', () => {
       expect({ args, code }).toEqual({ args, code: 4 })
       expect(error).toMatch(/no server answers at http:\/\/127\.0\.0\.1:9\n.*gestalt up/)
     }
+  })
+
+  it('migrates, and lets a role of the dashboards read', async () => {
+    const database = await testDatabase()
+    const role = `reader_${process.pid}`
+    const settings = { DATABASE_URL: database.url }
+    const { code, out } = await gestalt(['migrate', '--grafana-role', role], settings)
+    expect({ code, out }).toEqual({
+      code: 0,
+      out: `nothing to apply\nthe role ${role} may read the views of the dashboards\n`,
+    })
+    const refused = await gestalt(['migrate', '--grafana-role', 'No Role'], settings)
+    expect(refused.error).toMatch(/'No Role' is no name for a role/)
+    const client = new pg.Client(database.url)
+    await client.connect()
+    await client.query(`DROP OWNED BY ${role}; DROP ROLE ${role}`)
+    await client.end()
+    await database.drop()
   })
 
   it('names the missing DATABASE_URL', async () => {
