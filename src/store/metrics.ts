@@ -31,6 +31,18 @@ function rollUp(level: number): string {
     FROM level_${level - 1} GROUP BY series_id, bucket >> ${bits}`
 }
 
+const rolledColumns = `series_id, level, bucket, count, first_step, last_step, min, min_step, max, max_step, bad, bad_step`
+const everyLevel = {
+  blocks: levels.map((level) => `level_${level} AS (${rollUp(level)})`).join(', '),
+  rows: levels.map((level) => `SELECT * FROM level_${level}`).join(' UNION ALL '),
+}
+
+/** A statement that writes the rollups of series which have none yet, from all their points. */
+export function rollUps(points: string): string {
+  return `WITH inserted AS (${points}), ${everyLevel.blocks}
+  INSERT INTO metric_rollups (${rolledColumns}) ${everyLevel.rows}`
+}
+
 /**
  * One statement: holds the run for its attempt, finds or makes the series, inserts the points that are not there yet,
  * adds what was really inserted to the rollups of every level, and counts it.
@@ -50,10 +62,8 @@ const append = `WITH fence AS (
     INSERT INTO metric_points (series_id, step, value, time)
     SELECT series.id, step, value, time FROM given JOIN series USING (name)
     ON CONFLICT DO NOTHING RETURNING series_id, step, value
-  ), ${levels.map((level) => `level_${level} AS (${rollUp(level)})`).join(', ')}, rolled AS (
-    INSERT INTO metric_rollups AS old
-      (series_id, level, bucket, count, first_step, last_step, min, min_step, max, max_step, bad, bad_step)
-    ${levels.map((level) => `SELECT * FROM level_${level}`).join(' UNION ALL ')}
+  ), ${everyLevel.blocks}, rolled AS (
+    INSERT INTO metric_rollups AS old (${rolledColumns}) ${everyLevel.rows}
     ON CONFLICT (series_id, level, bucket) DO UPDATE SET count = old.count + excluded.count,
       first_step = least(old.first_step, excluded.first_step), last_step = greatest(old.last_step, excluded.last_step),
       min = least(old.min, excluded.min), max = greatest(old.max, excluded.max),
