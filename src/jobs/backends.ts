@@ -15,7 +15,7 @@ export type Delivered = Pick<BullJob<Job>, 'data' | 'updateData' | 'moveToDelaye
 export type Handler = (job: Delivered, token?: string) => Promise<void>
 export type BullQueue = Pick<
   Queue<Job>,
-  'add' | 'getJob' | 'getRanges' | 'getJobCounts' | 'isPaused' | 'waitUntilReady' | 'close' | 'on'
+  'add' | 'getJob' | 'getJobCounts' | 'isPaused' | 'waitUntilReady' | 'close' | 'on'
 >
 export type BullWorker = Pick<Worker<Job>, 'waitUntilReady' | 'close' | 'on'>
 
@@ -24,6 +24,8 @@ export interface Backend {
   kind: 'postgres' | 'redis'
   queue: BullQueue
   worker(handler: Handler, concurrency: number): BullWorker
+  /** Those of the ids whose job is kept, in a round trip or two; jobs that are done or failed are not. */
+  kept(jobIds: readonly string[]): Promise<Set<string>>
   close(): Promise<void>
 }
 
@@ -99,6 +101,12 @@ export async function openPostgres(
       const options = { connection: pool, concurrency, ...recovery }
       return new postgres.Worker<Job>(name, handler, options) as unknown as BullWorker
     },
+    // BullMQ has no such question, only one a job; 'job' is its table.
+    async kept(jobIds) {
+      const statement = 'SELECT id FROM job WHERE queue = $1 AND id = ANY ($2)'
+      const { rows } = await pool.query<{ id: string }>(statement, [name, jobIds])
+      return new Set(rows.map(({ id }) => id))
+    },
     close: () => pool.end(),
   }
 }
@@ -163,9 +171,20 @@ export async function connectRedis(url: string, onError: (error: Error) => void)
 /** Jobs in Redis. */
 export async function openRedis(url: string, onError: (error: Error) => void): Promise<Backend> {
   const redis = await connectRedis(url, onError)
+  const queue = new Queue<Job>(name, { connection: redis, streams, defaultJobOptions })
   return {
     kind: 'redis',
-    queue: new Queue<Job>(name, { connection: redis, streams, defaultJobOptions }),
+    queue,
+    async kept(jobIds) {
+      const keys = jobIds.map((id) => queue.toKey(id))
+      if (keys.length === 0 || (await redis.exists(keys)) === keys.length) return new Set(jobIds) // as a rule
+      const asked = redis.pipeline()
+      for (const key of keys) asked.exists(key)
+      const answers = (await asked.exec()) ?? []
+      const failed = answers.find(([error]) => error)
+      if (failed) throw failed[0]
+      return new Set(jobIds.filter((_, place) => answers[place]?.[1] === 1))
+    },
     worker: (handler, concurrency) => new Worker<Job>(name, handler, { connection: redis, concurrency, ...recovery }),
     close: async () => redis.disconnect(),
   }

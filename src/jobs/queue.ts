@@ -132,9 +132,8 @@ export async function openQueue(options: {
     },
     async missing(runs) {
       if (runs.length === 0) return []
-      const states = ['waiting', 'prioritized', 'delayed', 'active'] as const
-      const held = new Set(await persist('answer', () => queue.getRanges([...states], 0, -1)))
-      return runs.filter((run) => !held.has(jobId(run)))
+      const kept = await persist('answer', () => backend.kept(runs.map(jobId)))
+      return runs.filter((run) => !kept.has(jobId(run)))
     },
     async call(runs) {
       for (const run of runs) {
