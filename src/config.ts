@@ -45,6 +45,11 @@ export interface Config {
   concurrency: number
   /** Bytes that the runs of one worker process may take together. */
   workerMemory: number
+  /**
+   * Days after which the points of a finished run move to the object store; undefined: they stay in the database, where
+   * every read is quickest and one backup holds all.
+   */
+  keepPointsDays: number | undefined
   logLevel: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent'
   /** Largest request body in bytes. */
   bodyLimit: number
@@ -227,6 +232,9 @@ export function readConfig(environment: Environment = process.env, cores = avail
     engineThreads: readThreads(read, concurrency, cores),
     concurrency,
     workerMemory: read.integer('GESTALT_WORKER_MEMORY', availableMemory(), 2 ** 20, 2 ** 50),
+    keepPointsDays: read.text('GESTALT_KEEP_POINTS_DAYS')
+      ? read.integer('GESTALT_KEEP_POINTS_DAYS', 0, 0, 36_500)
+      : undefined,
     logLevel: read.choice('GESTALT_LOG_LEVEL', ['trace', 'debug', 'info', 'warn', 'error', 'silent'], 'info'),
     bodyLimit: read.integer('GESTALT_BODY_LIMIT', 1_048_576, 1024, 1_073_741_824),
     publicUrl: (read.url('GESTALT_PUBLIC_URL', ['http:', 'https:']) ?? own).replace(/\/$/, ''),

@@ -111,8 +111,9 @@ export async function startServer(asked: Config): Promise<RunningServer> {
     const telemetry = openTelemetry(parts)
     const app = await createApp(parts, telemetry)
     closings.push(() => closeApp(app))
-    const { ledger, queue, database } = parts
-    const reconciler = startReconciler({ ledger, queue, database, log: app.log })
+    const { ledger, queue, database, objects } = parts
+    const archive = config.keepPointsDays === undefined ? undefined : { objects, days: config.keepPointsDays }
+    const reconciler = startReconciler({ ledger, queue, database, archive, log: app.log })
     closings.push(() => reconciler.close())
     const url = await openPorts(app, telemetry, config, closings)
     if (config.port === 0) config.publicUrl = config.publicUrl.replace(/:0$/, `:${new URL(url).port}`)

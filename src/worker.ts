@@ -38,7 +38,7 @@ async function openParts(config: Config, log: Logger, closings: Closing[]) {
   const pool = { max: connections.database, name: 'gestalt-worker' }
   const database = await openNamedDatabase(config, pool, patienceSeconds)
   closings.push(() => database.close())
-  await openCheckedObjects(config, patienceSeconds)
+  const objects = await openCheckedObjects(config, patienceSeconds)
   const queue = await openQueue({
     redisUrl: config.redisUrl,
     databaseUrl: database.url,
@@ -46,7 +46,7 @@ async function openParts(config: Config, log: Logger, closings: Closing[]) {
     log,
   })
   closings.push(() => queue.close())
-  return { database, ledger: openLedger(database), queue }
+  return { database, ledger: openLedger(database), queue, objects }
 }
 
 /** Looks for the engine meanwhile; where one of the two fails, the other does not go on. */
@@ -162,7 +162,7 @@ export async function startWorker(config: Config): Promise<RunningWorker> {
       await part().catch((error: Error) => log.warn(`while closing: ${error.message}`))
   }
   try {
-    const [{ database, ledger, queue }, choice] = await openPartsAndEngine(config, log, closings)
+    const [{ database, ledger, queue, objects }, choice] = await openPartsAndEngine(config, log, closings)
     const id = newId()
     const environment = childEnvironment(config.engineThreads)
     const { engine } = choice
@@ -175,7 +175,8 @@ export async function startWorker(config: Config): Promise<RunningWorker> {
     closings.push(() => registered.close())
     const caller = callForRuns(config, supervisor, ledger, queue)
     closings.push(() => caller.close())
-    const reconciler = startReconciler({ ledger, queue, database, log })
+    const archive = config.keepPointsDays === undefined ? undefined : { objects, days: config.keepPointsDays }
+    const reconciler = startReconciler({ ledger, queue, database, archive, log })
     closings.push(() => reconciler.close())
     const consumer = await queue.work((job) => supervisor.handle(job), { concurrency: config.concurrency })
     closings.push(() => Promise.all([consumer.close(), supervisor.shutdown()]))

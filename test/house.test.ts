@@ -22,6 +22,7 @@ const importers: Record<string, RegExp> = {
   bullmq: /^jobs\//,
   '@prisma/': /^store\//,
   minio: /^store\/s3\.ts$/,
+  hyparquet: /^store\/parquet\.ts$/,
   koffi: /^engine\/machine\/memory\.ts$/,
   'onnxruntime-node': /^engine\/onnx\/runtime\.ts$/,
   fastify: /^api\//,

@@ -1,6 +1,8 @@
 import type pg from 'pg'
 import type { Logger } from '../experiments/context.ts'
+import { archivePoints } from '../store/archiving.ts'
 import type { Ledger, Run } from '../store/ledger.ts'
+import type { ObjectStore } from '../store/objects.ts'
 import { silence } from '../store/workers.ts'
 import type { Queue } from './queue.ts'
 import { repeat } from './repeat.ts'
@@ -11,17 +13,18 @@ export interface ReconcilerOptions {
   /** Needs a connection of its own for the turn, beside the one the ledger uses. */
   database: { pool: pg.Pool }
   log: Logger
+  /** Where points of runs that finished so many days ago go; they stay in the database where it is absent. */
+  archive?: { objects: ObjectStore; days: number }
   /** Between two looks. */
   seconds?: number
   /** Without a heartbeat for this long a worker counts as gone; several times its interval. */
   staleSeconds?: number
+  /** Between two removals of what says nothing any more, and before the first. */
+  tidySeconds?: number
 }
 
 // 'gestalt' has no meaning as a number; this one only has to differ from the locks of Prisma and BullMQ.
 const advisoryLock = 7_239_114
-
-/** Between two removals of what says nothing any more, and before the first. */
-const leftoverMilliseconds = 3_600_000
 
 /** Between two additions to the totals of the lab, beyond which reading them takes longer than it need. */
 const foldMilliseconds = 60_000
@@ -74,27 +77,59 @@ async function look(options: ReconcilerOptions, staleSeconds: number): Promise<v
   }
 }
 
+async function tidy({ ledger, database, archive, log }: ReconcilerOptions, signal: AbortSignal): Promise<void> {
+  await ledger.removeLeftovers()
+  if (!archive) return
+  const { stored, emptied } = await archivePoints({ pool: database.pool, log, signal, ...archive })
+  if (stored > 0) log.info(`the points of ${stored} runs are in the object store now`)
+  if (emptied > 0) log.info(`the points of ${emptied} archived runs left the database`)
+}
+
+/** Removes leftovers in a loop of its own, so that a long turn keeps no run waiting. */
+function startTidying(options: ReconcilerOptions): { close(): Promise<void> } {
+  const { log, tidySeconds = 3600 } = options
+  const halt = new AbortController()
+  let tidiedAt = Date.now()
+  const loop = repeat(
+    Math.min(60, tidySeconds),
+    async () => {
+      if (Date.now() - tidiedAt < tidySeconds * 1000) return
+      tidiedAt = Date.now()
+      await tidy(options, halt.signal)
+    },
+    (error) => log.warn(`leftovers: ${(error as Error).message}`),
+  )
+  return {
+    close() {
+      halt.abort()
+      return loop.close()
+    },
+  }
+}
+
 /**
  * Holds queue and Postgres together, every few seconds and in one process at a time: enqueues waiting runs that the
  * queue lost, and takes back running runs that nobody works on (or ends them where they were to be cancelled). Every
- * hour leftovers of the ledger are removed, every minute its tallies are added up.
+ * minute the lab's tallies are added up; every hour leftovers of the ledger are removed, and points of runs that
+ * finished long ago go to the object store.
  */
 export function startReconciler(options: ReconcilerOptions): { close(): Promise<void> } {
   const { ledger, log, seconds = 2, staleSeconds = silence.lost } = options
-  let tidiedAt = Date.now()
   let foldedAt = Date.now()
-  return repeat(
+  const looking = repeat(
     seconds,
     async () => {
       await look(options, staleSeconds)
-      if (Date.now() - foldedAt >= foldMilliseconds) {
-        foldedAt = Date.now()
-        await ledger.foldTallies()
-      }
-      if (Date.now() - tidiedAt < leftoverMilliseconds) return
-      tidiedAt = Date.now()
-      await ledger.removeLeftovers()
+      if (Date.now() - foldedAt < foldMilliseconds) return
+      foldedAt = Date.now()
+      await ledger.foldTallies()
     },
     (error) => log.warn(`reconciler: ${(error as Error).message}`),
   )
+  const tidying = startTidying(options)
+  return {
+    async close() {
+      await Promise.all([looking.close(), tidying.close()])
+    },
+  }
 }

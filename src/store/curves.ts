@@ -1,3 +1,6 @@
+import { GestaltError } from '../errors.ts'
+import { type Places, type PointRow, readFiles } from './archived-curves.ts'
+import type { Shelf } from './archives.ts'
 import { isId } from './id.ts'
 import { bits, levels, type Queryable } from './rollups.ts'
 
@@ -28,26 +31,19 @@ interface Series {
   last: number
   /** Points within what is asked for, or a few more: those of all blocks that it touches. */
   atMost: number
-}
-
-interface PointRow {
-  series: string
-  step: number
-  value: number
-  time: Date
-  /** Points that the shown ones stand for; null where all are shown. */
-  total: number | null
+  /** Whether the curve ends there. */
+  begins: boolean
+  ends: boolean
+  /** Whether its points have left the database but for those that rollups of higher levels name. */
+  archived: boolean
 }
 
 /** Part of a series to be read: rollups of a level from bucket `lo` to bucket `hi`, or points where the level is 0. */
-interface Stretch {
+interface Stretch extends Places {
   series: string
   level: number
   lo: number
   hi: number
-  /** Places of a sampled curve begin here and are so many steps wide; 0 where every point is wanted. */
-  origin: number
-  width: number
 }
 
 const block = (level: number) => 2 ** (bits * level)
@@ -70,20 +66,25 @@ function cover(first: number, last: number, level: number): { level: number; lo:
 }
 
 /** The coarsest level whose blocks are no wider than a place, so that the rows read are some dozens a place at most. */
-function stretches({ id, first, last, atMost }: Series, maxPoints: number): Stretch[] {
+function stretches({ id, first, last, atMost, begins, ends }: Series, maxPoints: number): Stretch[] {
   if (atMost <= maxPoints || last - first < maxPoints)
     return [{ series: id, level: 0, lo: first, hi: last, origin: 0, width: 0 }]
   const places = Math.max(1, Math.floor(maxPoints / pointsPerPlace) - 1)
   const wanted = Math.ceil((last - first + 1) / places)
   let level = 0
   while (level < topLevel && block(level + 1) <= wanted) level++
-  const width = Math.ceil(wanted / block(level)) * block(level)
-  const origin = Math.floor(first / block(level)) * block(level)
-  return cover(first, last, level).map((part) => ({ series: id, ...part, origin, width }))
+  const size = block(level)
+  const width = Math.ceil(wanted / size) * size
+  const origin = Math.floor(first / size) * size
+  // Where the curve itself ends its last block holds nothing else, so there is nothing to be cut off in smaller ones.
+  const from = begins ? origin : first
+  const to = ends ? Math.floor(last / size) * size + size - 1 : last
+  return cover(from, to, level).map((part) => ({ series: id, ...part, origin, width }))
 }
 
 // The number of points is summed over blocks of a level of which no more than 1,025 fit into what is asked for.
-const seriesOfRuns = `SELECT id, "runId", name, first::float8, last::float8, (
+const seriesOfRuns = `SELECT id, "runId", name, first::float8, last::float8, first = first_step AS begins,
+    last = last_step AS ends, EXISTS (SELECT FROM archives WHERE run_id = "runId") AS archived, (
     SELECT coalesce(sum(count), 0) FROM metric_rollups AS rollup WHERE series_id = id AND rollup.level = series.level
       AND bucket BETWEEN first >> (${bits} * level) AND last >> (${bits} * level)
   )::float8 AS "atMost"
@@ -93,7 +94,8 @@ const seriesOfRuns = `SELECT id, "runId", name, first::float8, last::float8, (
       .map((level) => `WHEN last - first < ${block(level) * 1024} THEN ${level}`)
       .join(' ')} ELSE ${levels.at(-1)} END AS level
     FROM (
-      SELECT id, run_id AS "runId", name, greatest(first_step, $3) AS first, least(last_step, $4) AS last
+      SELECT id, run_id AS "runId", name, first_step, last_step, greatest(first_step, $3) AS first,
+        least(last_step, $4) AS last
       FROM metric_series
       WHERE run_id = ANY ($1::uuid[]) AND ($2::text[] IS NULL OR name = ANY ($2)) AND first_step <= $4 AND last_step >= $3
     ) AS asked
@@ -149,26 +151,9 @@ const pointsOfSeries = `WITH stretch AS MATERIALIZED (
 /** `step` bigint, as far as a double counts exactly. */
 const farthest = Number.MAX_SAFE_INTEGER
 
-/**
- * The curves of any number of runs, by run, in two statements. A curve with more points than may be returned is shown by
- * real points of it: the first, last, lowest, highest and first non-finite one of each of its stretches. The rows read
- * are bounded by `maxPoints`, however long the curve is.
- */
-export async function readCurves(
-  database: Queryable,
-  runIds: readonly string[],
-  query: CurveQuery,
-): Promise<Map<string, Curve[]>> {
-  const maxPoints = Math.max(pointsPerPlace, query.maxPoints)
-  const names = query.names?.filter((name) => !name.includes('\0')) // Postgres knows no such text, and no such curve
-  const { rows: series } = await database.query<Series>({
-    name: 'series-of-runs',
-    text: seriesOfRuns,
-    values: [runIds.filter(isId), names ?? null, query.from ?? -farthest, query.to ?? farthest],
-  })
-  const curves = new Map<string, Curve[]>(runIds.map((id) => [id, []]))
-  if (series.length === 0) return curves
-  const parts = series.flatMap((one) => stretches(one, maxPoints))
+async function readPoints(database: Queryable, parts: readonly Stretch[]): Promise<Map<string, PointRow[]>> {
+  const found = new Map<string, PointRow[]>(parts.map(({ series }) => [series, []]))
+  if (parts.length === 0) return found
   const { rows } = await database.query<PointRow>({
     name: 'points-of-series',
     text: pointsOfSeries,
@@ -181,13 +166,66 @@ export async function readCurves(
       parts.map((part) => part.width),
     ],
   })
-  const found = new Map<string, PointRow[]>(series.map(({ id }) => [id, []]))
   for (const row of rows) found.get(row.series)?.push(row)
+  return found
+}
+
+/** The level from which on the points that rollups name stay in the database when a run is archived. */
+export const levelKept = 2
+
+/** What becomes of each run: its curves, or the error that kept them from being read. */
+export type CurvesOrError = Curve[] | GestaltError
+
+/**
+ * The curves of any number of runs, by run, in two statements and, where points have been archived, with reads of their
+ * files. A curve with more points than may be returned is shown by real points of it: the first, last, lowest, highest
+ * and first non-finite one of each of its stretches. The rows read are bounded by `maxPoints`, however long the curve is.
+ * Where the archive of one run is lost, the others are there all the same.
+ */
+export async function readEachCurves(
+  database: Queryable,
+  runIds: readonly string[],
+  query: CurveQuery,
+  objects: Shelf,
+): Promise<Map<string, CurvesOrError>> {
+  const maxPoints = Math.max(pointsPerPlace, query.maxPoints)
+  const names = query.names?.filter((name) => !name.includes('\0')) // Postgres knows no such text, and no such curve
+  const { rows: series } = await database.query<Series>({
+    name: 'series-of-runs',
+    text: seriesOfRuns,
+    values: [runIds.filter(isId), names ?? null, query.from ?? -farthest, query.to ?? farthest],
+  })
+  const parts: Stretch[] = []
+  const inFiles = new Map<string, [Series, Places][]>()
+  for (const one of series) {
+    const own = stretches(one, maxPoints)
+    const isKept = !one.archived || own.every(({ level }) => level >= levelKept)
+    if (isKept) parts.push(...own)
+    else inFiles.set(one.runId, [...(inFiles.get(one.runId) ?? []), [one, own[0]!]])
+  }
+  const [inRows, read] = await Promise.all([readPoints(database, parts), readFiles(database, objects, inFiles)])
+  const curves = new Map<string, CurvesOrError>(runIds.map((id) => [id, []]))
   for (const { id, runId, name } of series) {
-    const points = found.get(id)!
+    const file = read.get(runId)
+    const shown = curves.get(runId)
+    if (file instanceof GestaltError) curves.set(runId, file)
+    if (file instanceof GestaltError || !Array.isArray(shown)) continue
+    const points = inRows.get(id) ?? file?.get(id) ?? []
     if (points.length === 0) continue // between two points there is nothing
     const sampled = (points[0]!.total ?? points.length) > points.length
-    curves.get(runId)?.push({ name, sampled, points: points.map(({ step, value, time }) => ({ step, value, time })) })
+    shown.push({ name, sampled, points: points.map(({ step, value, time }) => ({ step, value, time })) })
   }
   return curves
+}
+
+/** As readEachCurves, but throws where the curves of one of the runs cannot be read. */
+export async function readCurves(
+  database: Queryable,
+  runIds: readonly string[],
+  query: CurveQuery,
+  objects: Shelf,
+): Promise<Map<string, Curve[]>> {
+  const each = await readEachCurves(database, runIds, query, objects)
+  for (const curves of each.values()) if (curves instanceof GestaltError) throw curves
+  return each as Map<string, Curve[]>
 }

@@ -101,4 +101,4 @@ export async function appendPoints(database: Queryable, fence: Fence, points: re
   return rows[0]!.inserted
 }
 
-export { type Curve, type CurveQuery, readCurves } from './curves.ts'
+export { type Curve, type CurveQuery, type CurvesOrError, readCurves, readEachCurves } from './curves.ts'

@@ -171,7 +171,7 @@ export async function openCluster(databaseUrl: string, more: Record<string, stri
       }, 120_000)
     },
     async evidence(runId) {
-      const curves = (await readCurves(database.pool, [runId], { maxPoints: 10_000 })).get(runId) ?? []
+      const curves = (await readCurves(database.pool, [runId], { maxPoints: 10_000 }, objects)).get(runId) ?? []
       const metrics = curves
         .filter((curve) => !['imagesPerSecond', 'waitShare'].includes(curve.name))
         .map((curve) => ({ name: curve.name, points: curve.points.map(({ step, value }) => [step, value]) }))

@@ -1,9 +1,14 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { openQueue, type Queue } from '../../src/jobs/queue.ts'
 import { startReconciler } from '../../src/jobs/reconcile.ts'
 import { type Database, openDatabase } from '../../src/store/database.ts'
+import { openDirectory } from '../../src/store/directory.ts'
 import { newId } from '../../src/store/id.ts'
 import { type Ledger, openLedger } from '../../src/store/ledger.ts'
+import { appendPoints } from '../../src/store/metrics.ts'
 import { eventually } from '../eventually.ts'
 import { testDatabase } from '../postgres.ts'
 import { silent } from '../silent.ts'
@@ -89,5 +94,22 @@ describe('the reconciler', () => {
     const events = await ledger.events({ runId, first: 100 })
     expect(events.map((event) => event.kind)).toEqual(['run-queued', 'run-started', 'run-queued'])
     expect(await queue.counts()).toMatchObject({ waiting: 1 })
+  })
+
+  it('moves the points of finished runs to the object store, where that is asked for', async () => {
+    const root = mkdtempSync(join(tmpdir(), 'gestalt-test-'))
+    const objects = openDirectory({ root, secret: 's', publicUrl: 'http://localhost' })
+    const runId = await acceptRun()
+    const { attempt } = (await ledger.begin(runId, await startWorker()))!
+    await appendPoints(database.pool, { runId, attempt }, [{ name: 'loss', step: 1, value: 2, time: new Date() }])
+    await ledger.end({ runId, attempt }, { state: 'succeeded' })
+    const archive = { objects, days: 0 }
+    open.push(startReconciler({ ledger, queue, database, archive, log: silent, seconds: 0.1, tidySeconds: 0.1 }))
+    await eventually(async () => {
+      const { rows } = await database.pool.query('SELECT key, points::int FROM archives WHERE run_id = $1', [runId])
+      expect(rows).toMatchObject([{ points: 1 }])
+      expect(await objects.stat(rows[0].key)).toBeDefined()
+    })
+    rmSync(root, { recursive: true })
   })
 })

@@ -5,6 +5,8 @@ import { type Ledger, openLedger } from '../../src/store/ledger.ts'
 import { appendPoints, type Point, readCurves } from '../../src/store/metrics.ts'
 import { testDatabase } from '../postgres.ts'
 
+/** Nothing is archived here. */
+const noObjects = { get: () => Promise.reject(new Error('there are no objects')) }
 /** Of whatever is begun here: a worker may take over its own attempt. */
 const worker = newId()
 let scratch: Awaited<ReturnType<typeof testDatabase>>
@@ -40,7 +42,7 @@ const rollups = async (runId: string) =>
     )
   ).rows
 const curves = async (runId: string, query: Parameters<typeof readCurves>[2]) =>
-  (await readCurves(database.pool, [runId], query)).get(runId)!
+  (await readCurves(database.pool, [runId], query, noObjects)).get(runId)!
 
 describe('points', () => {
   it('come back as they were written, non-finite ones too', async () => {
@@ -167,7 +169,7 @@ describe('a long curve', () => {
       },
     } as unknown as typeof database.pool
     const ids = [runId, (await running()).runId, newId(), 'nonsense']
-    const found = await readCurves(counting, ids, { maxPoints: 100 })
+    const found = await readCurves(counting, ids, { maxPoints: 100 }, noObjects)
     expect(statements).toBe(2)
     expect(ids.map((id) => found.get(id)!.length)).toEqual([2, 0, 0, 0])
   })

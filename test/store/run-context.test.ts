@@ -126,7 +126,7 @@ describe('what a run says', () => {
     context.sample({ time: new Date(), cpu: 1.5, rss: 2 ** 33 })
     context.progress(progress)
     await context.flush()
-    const curves = (await readCurves(database.pool, [runId], { maxPoints: 5000 })).get(runId)!
+    const curves = (await readCurves(database.pool, [runId], { maxPoints: 5000 }, objects)).get(runId)!
     expect(curves.map(({ name, points }) => [name, points.length])).toEqual([
       ['loss', 2500],
       ['nan', 2500],
@@ -157,7 +157,7 @@ describe('what a run says', () => {
       await new Promise((done) => setTimeout(done, 10))
     }
     const written = async () => {
-      const curves = (await readCurves(database.pool, [runId], { maxPoints: 5000 })).get(runId)!
+      const curves = (await readCurves(database.pool, [runId], { maxPoints: 5000 }, objects)).get(runId)!
       return curves.map(({ points }) => points.length)
     }
     await expect.poll(written).toEqual([2400, 2400])
@@ -193,7 +193,7 @@ describe('what a run says', () => {
     })
     await expect(context.findings.report(0, 'e', { scores: {} })).rejects.toMatchObject({ code: 'superseded' })
     expect((await ledger.artifacts([runId])).get(runId)).toEqual([])
-    expect((await readCurves(database.pool, [runId], { maxPoints: 10 })).get(runId)).toEqual([])
+    expect((await readCurves(database.pool, [runId], { maxPoints: 10 }, objects)).get(runId)).toEqual([])
     const left = []
     for await (const { key } of objects.list(`runs/${runId}/`)) left.push(key)
     expect(left).toEqual([])
@@ -233,7 +233,9 @@ describe('what a run says', () => {
     await expect.poll(() => warnings).toEqual([expect.stringContaining('the database is away')])
     await door.open()
     await saved
-    expect((await readCurves(database.pool, [runId], { maxPoints: 200 })).get(runId)![0]!.points).toHaveLength(100)
+    expect((await readCurves(database.pool, [runId], { maxPoints: 200 }, objects)).get(runId)![0]!.points).toHaveLength(
+      100,
+    )
     expect(await stepsOf(runId)).toEqual([100])
     await context.close()
     await pool.end()
@@ -319,7 +321,9 @@ describe('checkpoints', () => {
     const { context } = await open(runId)
     for (let step = 0; step < 100; step++) context.metrics.report(step, { loss: step })
     await context.checkpoints.save(checkpoint(100))
-    expect((await readCurves(database.pool, [runId], { maxPoints: 200 })).get(runId)![0]!.points).toHaveLength(100)
+    expect((await readCurves(database.pool, [runId], { maxPoints: 200 }, objects)).get(runId)![0]!.points).toHaveLength(
+      100,
+    )
     await context.close()
   })
 

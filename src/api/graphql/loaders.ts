@@ -1,4 +1,5 @@
-import { readCurves } from '../../store/metrics.ts'
+import { GestaltError } from '../../errors.ts'
+import { readEachCurves } from '../../store/metrics.ts'
 import type { Parts } from '../parts.ts'
 import { batch } from './batch.ts'
 
@@ -10,8 +11,20 @@ export interface CurveOptions {
   maxPoints: number
 }
 
+/** Where the archive of one run is lost, the other runs of a list have their curves. */
+function openCurves({ database, objects }: Parts) {
+  const load = (ids: string[], options: CurveOptions) => readEachCurves(database.pool, ids, options, objects)
+  const each = batch(load)
+  return async (id: string, options: CurveOptions) => {
+    const curves = await each(id, options)
+    if (curves instanceof GestaltError) throw curves
+    return curves
+  }
+}
+
 /** One statement a field, for however many runs it is asked of. */
-export function openLoaders({ ledger, database }: Parts) {
+export function openLoaders(parts: Parts) {
+  const { ledger } = parts
   return {
     experiment: batch((ids: string[], _: undefined) => ledger.experiments(ids)),
     /** Workers that are there, under one key. */
@@ -28,7 +41,7 @@ export function openLoaders({ ledger, database }: Parts) {
     embeddings: batch((ids: string[], _: undefined) => ledger.embeddings(ids)),
     log: batch((ids: string[], last: number) => ledger.log(ids, last)),
     samples: batch((ids: string[], last: number) => ledger.samples(ids, last)),
-    curves: batch((ids: string[], options: CurveOptions) => readCurves(database.pool, ids, options)),
+    curves: openCurves(parts),
   }
 }
 

@@ -64,7 +64,7 @@ export function serveMetrics(app: FastifyInstance, parts: Parts): void {
       const run = await findRun(parts, request.params.id)
       const { names, ...rest } = request.query
       const wanted = names?.flatMap((name) => name.split(',')).filter(Boolean)
-      const read = await readCurves(parts.database.pool, [run.id], { ...rest, names: wanted })
+      const read = await readCurves(parts.database.pool, [run.id], { ...rest, names: wanted }, parts.objects)
       const curves = read.get(run.id) ?? []
       reply.header('vary', 'accept')
       if (type === 'text/csv') {

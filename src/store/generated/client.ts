@@ -74,6 +74,14 @@ export type MetricPoint = Prisma.MetricPointModel
  */
 export type MetricRollup = Prisma.MetricRollupModel
 /**
+ * Model Archive
+ * The points of a finished run as a Parquet file in the object store, verified before this row was written: from then
+ * on they are read there. `parts` says where in the file each stretch of a curve lies, with its digest. `begunAt` is
+ * when the first of the points left the database, `emptiedAt` when the last did; those that rollups of level 2 and
+ * above name stay, so that overviews of long curves need no file.
+ */
+export type Archive = Prisma.ArchiveModel
+/**
  * Model RunLog
  * `number` counts within the attempt, so that a re-sent batch changes nothing.
  */

@@ -403,6 +403,7 @@ export const ModelName = {
   MetricSeries: 'MetricSeries',
   MetricPoint: 'MetricPoint',
   MetricRollup: 'MetricRollup',
+  Archive: 'Archive',
   RunLog: 'RunLog',
   RunSample: 'RunSample',
   StoredCheckpoint: 'StoredCheckpoint',
@@ -429,7 +430,7 @@ export type TypeMap<ExtArgs extends runtime.Types.Extensions.InternalArgs = runt
     omit: GlobalOmitOptions
   }
   meta: {
-    modelProps: "experiment" | "run" | "attempt" | "metricSeries" | "metricPoint" | "metricRollup" | "runLog" | "runSample" | "storedCheckpoint" | "artifact" | "embeddingSet" | "finding" | "event" | "worker" | "idempotencyKey" | "tally" | "tallyEntry"
+    modelProps: "experiment" | "run" | "attempt" | "metricSeries" | "metricPoint" | "metricRollup" | "archive" | "runLog" | "runSample" | "storedCheckpoint" | "artifact" | "embeddingSet" | "finding" | "event" | "worker" | "idempotencyKey" | "tally" | "tallyEntry"
     txIsolationLevel: TransactionIsolationLevel
   }
   model: {
@@ -874,6 +875,80 @@ export type TypeMap<ExtArgs extends runtime.Types.Extensions.InternalArgs = runt
         count: {
           args: Prisma.MetricRollupCountArgs<ExtArgs>
           result: runtime.Types.Utils.Optional<Prisma.MetricRollupCountAggregateOutputType> | number
+        }
+      }
+    }
+    Archive: {
+      payload: Prisma.$ArchivePayload<ExtArgs>
+      fields: Prisma.ArchiveFieldRefs
+      operations: {
+        findUnique: {
+          args: Prisma.ArchiveFindUniqueArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$ArchivePayload> | null
+        }
+        findUniqueOrThrow: {
+          args: Prisma.ArchiveFindUniqueOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$ArchivePayload>
+        }
+        findFirst: {
+          args: Prisma.ArchiveFindFirstArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$ArchivePayload> | null
+        }
+        findFirstOrThrow: {
+          args: Prisma.ArchiveFindFirstOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$ArchivePayload>
+        }
+        findMany: {
+          args: Prisma.ArchiveFindManyArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$ArchivePayload>[]
+        }
+        create: {
+          args: Prisma.ArchiveCreateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$ArchivePayload>
+        }
+        createMany: {
+          args: Prisma.ArchiveCreateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        createManyAndReturn: {
+          args: Prisma.ArchiveCreateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$ArchivePayload>[]
+        }
+        delete: {
+          args: Prisma.ArchiveDeleteArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$ArchivePayload>
+        }
+        update: {
+          args: Prisma.ArchiveUpdateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$ArchivePayload>
+        }
+        deleteMany: {
+          args: Prisma.ArchiveDeleteManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateMany: {
+          args: Prisma.ArchiveUpdateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateManyAndReturn: {
+          args: Prisma.ArchiveUpdateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$ArchivePayload>[]
+        }
+        upsert: {
+          args: Prisma.ArchiveUpsertArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$ArchivePayload>
+        }
+        aggregate: {
+          args: Prisma.ArchiveAggregateArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.AggregateArchive>
+        }
+        groupBy: {
+          args: Prisma.ArchiveGroupByArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.ArchiveGroupByOutputType>[]
+        }
+        count: {
+          args: Prisma.ArchiveCountArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.ArchiveCountAggregateOutputType> | number
         }
       }
     }
@@ -1823,6 +1898,21 @@ export const MetricRollupScalarFieldEnum = {
 export type MetricRollupScalarFieldEnum = (typeof MetricRollupScalarFieldEnum)[keyof typeof MetricRollupScalarFieldEnum]
 
 
+export const ArchiveScalarFieldEnum = {
+  runId: 'runId',
+  key: 'key',
+  size: 'size',
+  sha256: 'sha256',
+  points: 'points',
+  parts: 'parts',
+  createdAt: 'createdAt',
+  begunAt: 'begunAt',
+  emptiedAt: 'emptiedAt'
+} as const
+
+export type ArchiveScalarFieldEnum = (typeof ArchiveScalarFieldEnum)[keyof typeof ArchiveScalarFieldEnum]
+
+
 export const RunLogScalarFieldEnum = {
   runId: 'runId',
   attempt: 'attempt',
@@ -2303,6 +2393,7 @@ export type GlobalOmitConfig = {
   metricSeries?: Prisma.MetricSeriesOmit
   metricPoint?: Prisma.MetricPointOmit
   metricRollup?: Prisma.MetricRollupOmit
+  archive?: Prisma.ArchiveOmit
   runLog?: Prisma.RunLogOmit
   runSample?: Prisma.RunSampleOmit
   storedCheckpoint?: Prisma.StoredCheckpointOmit

@@ -57,6 +57,7 @@ export const ModelName = {
   MetricSeries: 'MetricSeries',
   MetricPoint: 'MetricPoint',
   MetricRollup: 'MetricRollup',
+  Archive: 'Archive',
   RunLog: 'RunLog',
   RunSample: 'RunSample',
   StoredCheckpoint: 'StoredCheckpoint',
@@ -177,6 +178,21 @@ export const MetricRollupScalarFieldEnum = {
 } as const
 
 export type MetricRollupScalarFieldEnum = (typeof MetricRollupScalarFieldEnum)[keyof typeof MetricRollupScalarFieldEnum]
+
+
+export const ArchiveScalarFieldEnum = {
+  runId: 'runId',
+  key: 'key',
+  size: 'size',
+  sha256: 'sha256',
+  points: 'points',
+  parts: 'parts',
+  createdAt: 'createdAt',
+  begunAt: 'begunAt',
+  emptiedAt: 'emptiedAt'
+} as const
+
+export type ArchiveScalarFieldEnum = (typeof ArchiveScalarFieldEnum)[keyof typeof ArchiveScalarFieldEnum]
 
 
 export const RunLogScalarFieldEnum = {

@@ -319,6 +319,7 @@ export type RunWhereInput = {
   artifacts?: Prisma.ArtifactListRelationFilter
   embeddings?: Prisma.EmbeddingSetListRelationFilter
   findings?: Prisma.FindingListRelationFilter
+  archive?: Prisma.XOR<Prisma.ArchiveNullableScalarRelationFilter, Prisma.ArchiveWhereInput> | null
 }
 
 export type RunOrderByWithRelationInput = {
@@ -346,6 +347,7 @@ export type RunOrderByWithRelationInput = {
   artifacts?: Prisma.ArtifactOrderByRelationAggregateInput
   embeddings?: Prisma.EmbeddingSetOrderByRelationAggregateInput
   findings?: Prisma.FindingOrderByRelationAggregateInput
+  archive?: Prisma.ArchiveOrderByWithRelationInput
 }
 
 export type RunWhereUniqueInput = Prisma.AtLeast<{
@@ -376,6 +378,7 @@ export type RunWhereUniqueInput = Prisma.AtLeast<{
   artifacts?: Prisma.ArtifactListRelationFilter
   embeddings?: Prisma.EmbeddingSetListRelationFilter
   findings?: Prisma.FindingListRelationFilter
+  archive?: Prisma.XOR<Prisma.ArchiveNullableScalarRelationFilter, Prisma.ArchiveWhereInput> | null
 }, "id">
 
 export type RunOrderByWithAggregationInput = {
@@ -452,6 +455,7 @@ export type RunCreateInput = {
   artifacts?: Prisma.ArtifactCreateNestedManyWithoutRunInput
   embeddings?: Prisma.EmbeddingSetCreateNestedManyWithoutRunInput
   findings?: Prisma.FindingCreateNestedManyWithoutRunInput
+  archive?: Prisma.ArchiveCreateNestedOneWithoutRunInput
 }
 
 export type RunUncheckedCreateInput = {
@@ -478,6 +482,7 @@ export type RunUncheckedCreateInput = {
   artifacts?: Prisma.ArtifactUncheckedCreateNestedManyWithoutRunInput
   embeddings?: Prisma.EmbeddingSetUncheckedCreateNestedManyWithoutRunInput
   findings?: Prisma.FindingUncheckedCreateNestedManyWithoutRunInput
+  archive?: Prisma.ArchiveUncheckedCreateNestedOneWithoutRunInput
 }
 
 export type RunUpdateInput = {
@@ -504,6 +509,7 @@ export type RunUpdateInput = {
   artifacts?: Prisma.ArtifactUpdateManyWithoutRunNestedInput
   embeddings?: Prisma.EmbeddingSetUpdateManyWithoutRunNestedInput
   findings?: Prisma.FindingUpdateManyWithoutRunNestedInput
+  archive?: Prisma.ArchiveUpdateOneWithoutRunNestedInput
 }
 
 export type RunUncheckedUpdateInput = {
@@ -530,6 +536,7 @@ export type RunUncheckedUpdateInput = {
   artifacts?: Prisma.ArtifactUncheckedUpdateManyWithoutRunNestedInput
   embeddings?: Prisma.EmbeddingSetUncheckedUpdateManyWithoutRunNestedInput
   findings?: Prisma.FindingUncheckedUpdateManyWithoutRunNestedInput
+  archive?: Prisma.ArchiveUncheckedUpdateOneWithoutRunNestedInput
 }
 
 export type RunCreateManyInput = {
@@ -744,6 +751,20 @@ export type RunUpdateOneRequiredWithoutAttemptsNestedInput = {
   update?: Prisma.XOR<Prisma.XOR<Prisma.RunUpdateToOneWithWhereWithoutAttemptsInput, Prisma.RunUpdateWithoutAttemptsInput>, Prisma.RunUncheckedUpdateWithoutAttemptsInput>
 }
 
+export type RunCreateNestedOneWithoutArchiveInput = {
+  create?: Prisma.XOR<Prisma.RunCreateWithoutArchiveInput, Prisma.RunUncheckedCreateWithoutArchiveInput>
+  connectOrCreate?: Prisma.RunCreateOrConnectWithoutArchiveInput
+  connect?: Prisma.RunWhereUniqueInput
+}
+
+export type RunUpdateOneRequiredWithoutArchiveNestedInput = {
+  create?: Prisma.XOR<Prisma.RunCreateWithoutArchiveInput, Prisma.RunUncheckedCreateWithoutArchiveInput>
+  connectOrCreate?: Prisma.RunCreateOrConnectWithoutArchiveInput
+  upsert?: Prisma.RunUpsertWithoutArchiveInput
+  connect?: Prisma.RunWhereUniqueInput
+  update?: Prisma.XOR<Prisma.XOR<Prisma.RunUpdateToOneWithWhereWithoutArchiveInput, Prisma.RunUpdateWithoutArchiveInput>, Prisma.RunUncheckedUpdateWithoutArchiveInput>
+}
+
 export type RunCreateNestedOneWithoutCheckpointsInput = {
   create?: Prisma.XOR<Prisma.RunCreateWithoutCheckpointsInput, Prisma.RunUncheckedCreateWithoutCheckpointsInput>
   connectOrCreate?: Prisma.RunCreateOrConnectWithoutCheckpointsInput
@@ -823,6 +844,7 @@ export type RunCreateWithoutExperimentInput = {
   artifacts?: Prisma.ArtifactCreateNestedManyWithoutRunInput
   embeddings?: Prisma.EmbeddingSetCreateNestedManyWithoutRunInput
   findings?: Prisma.FindingCreateNestedManyWithoutRunInput
+  archive?: Prisma.ArchiveCreateNestedOneWithoutRunInput
 }
 
 export type RunUncheckedCreateWithoutExperimentInput = {
@@ -848,6 +870,7 @@ export type RunUncheckedCreateWithoutExperimentInput = {
   artifacts?: Prisma.ArtifactUncheckedCreateNestedManyWithoutRunInput
   embeddings?: Prisma.EmbeddingSetUncheckedCreateNestedManyWithoutRunInput
   findings?: Prisma.FindingUncheckedCreateNestedManyWithoutRunInput
+  archive?: Prisma.ArchiveUncheckedCreateNestedOneWithoutRunInput
 }
 
 export type RunCreateOrConnectWithoutExperimentInput = {
@@ -923,6 +946,7 @@ export type RunCreateWithoutAttemptsInput = {
   artifacts?: Prisma.ArtifactCreateNestedManyWithoutRunInput
   embeddings?: Prisma.EmbeddingSetCreateNestedManyWithoutRunInput
   findings?: Prisma.FindingCreateNestedManyWithoutRunInput
+  archive?: Prisma.ArchiveCreateNestedOneWithoutRunInput
 }
 
 export type RunUncheckedCreateWithoutAttemptsInput = {
@@ -948,6 +972,7 @@ export type RunUncheckedCreateWithoutAttemptsInput = {
   artifacts?: Prisma.ArtifactUncheckedCreateNestedManyWithoutRunInput
   embeddings?: Prisma.EmbeddingSetUncheckedCreateNestedManyWithoutRunInput
   findings?: Prisma.FindingUncheckedCreateNestedManyWithoutRunInput
+  archive?: Prisma.ArchiveUncheckedCreateNestedOneWithoutRunInput
 }
 
 export type RunCreateOrConnectWithoutAttemptsInput = {
@@ -989,6 +1014,7 @@ export type RunUpdateWithoutAttemptsInput = {
   artifacts?: Prisma.ArtifactUpdateManyWithoutRunNestedInput
   embeddings?: Prisma.EmbeddingSetUpdateManyWithoutRunNestedInput
   findings?: Prisma.FindingUpdateManyWithoutRunNestedInput
+  archive?: Prisma.ArchiveUpdateOneWithoutRunNestedInput
 }
 
 export type RunUncheckedUpdateWithoutAttemptsInput = {
@@ -1010,6 +1036,127 @@ export type RunUncheckedUpdateWithoutAttemptsInput = {
   queuedAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   startedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   finishedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
+  checkpoints?: Prisma.StoredCheckpointUncheckedUpdateManyWithoutRunNestedInput
+  artifacts?: Prisma.ArtifactUncheckedUpdateManyWithoutRunNestedInput
+  embeddings?: Prisma.EmbeddingSetUncheckedUpdateManyWithoutRunNestedInput
+  findings?: Prisma.FindingUncheckedUpdateManyWithoutRunNestedInput
+  archive?: Prisma.ArchiveUncheckedUpdateOneWithoutRunNestedInput
+}
+
+export type RunCreateWithoutArchiveInput = {
+  id: string
+  name: string
+  state?: $Enums.RunState
+  priority: number
+  method?: string | null
+  dataset?: string | null
+  definition: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  needs?: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  progress?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
+  failure?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
+  attempt?: number
+  version?: number
+  cancelRequested?: boolean
+  createdAt?: Date | string
+  queuedAt?: Date | string
+  startedAt?: Date | string | null
+  finishedAt?: Date | string | null
+  experiment: Prisma.ExperimentCreateNestedOneWithoutRunsInput
+  attempts?: Prisma.AttemptCreateNestedManyWithoutRunInput
+  checkpoints?: Prisma.StoredCheckpointCreateNestedManyWithoutRunInput
+  artifacts?: Prisma.ArtifactCreateNestedManyWithoutRunInput
+  embeddings?: Prisma.EmbeddingSetCreateNestedManyWithoutRunInput
+  findings?: Prisma.FindingCreateNestedManyWithoutRunInput
+}
+
+export type RunUncheckedCreateWithoutArchiveInput = {
+  id: string
+  experimentId: string
+  name: string
+  state?: $Enums.RunState
+  priority: number
+  method?: string | null
+  dataset?: string | null
+  definition: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  needs?: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  progress?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
+  failure?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
+  attempt?: number
+  version?: number
+  cancelRequested?: boolean
+  createdAt?: Date | string
+  queuedAt?: Date | string
+  startedAt?: Date | string | null
+  finishedAt?: Date | string | null
+  attempts?: Prisma.AttemptUncheckedCreateNestedManyWithoutRunInput
+  checkpoints?: Prisma.StoredCheckpointUncheckedCreateNestedManyWithoutRunInput
+  artifacts?: Prisma.ArtifactUncheckedCreateNestedManyWithoutRunInput
+  embeddings?: Prisma.EmbeddingSetUncheckedCreateNestedManyWithoutRunInput
+  findings?: Prisma.FindingUncheckedCreateNestedManyWithoutRunInput
+}
+
+export type RunCreateOrConnectWithoutArchiveInput = {
+  where: Prisma.RunWhereUniqueInput
+  create: Prisma.XOR<Prisma.RunCreateWithoutArchiveInput, Prisma.RunUncheckedCreateWithoutArchiveInput>
+}
+
+export type RunUpsertWithoutArchiveInput = {
+  update: Prisma.XOR<Prisma.RunUpdateWithoutArchiveInput, Prisma.RunUncheckedUpdateWithoutArchiveInput>
+  create: Prisma.XOR<Prisma.RunCreateWithoutArchiveInput, Prisma.RunUncheckedCreateWithoutArchiveInput>
+  where?: Prisma.RunWhereInput
+}
+
+export type RunUpdateToOneWithWhereWithoutArchiveInput = {
+  where?: Prisma.RunWhereInput
+  data: Prisma.XOR<Prisma.RunUpdateWithoutArchiveInput, Prisma.RunUncheckedUpdateWithoutArchiveInput>
+}
+
+export type RunUpdateWithoutArchiveInput = {
+  id?: Prisma.StringFieldUpdateOperationsInput | string
+  name?: Prisma.StringFieldUpdateOperationsInput | string
+  state?: Prisma.EnumRunStateFieldUpdateOperationsInput | $Enums.RunState
+  priority?: Prisma.IntFieldUpdateOperationsInput | number
+  method?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
+  dataset?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
+  definition?: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  needs?: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  progress?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
+  failure?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
+  attempt?: Prisma.IntFieldUpdateOperationsInput | number
+  version?: Prisma.IntFieldUpdateOperationsInput | number
+  cancelRequested?: Prisma.BoolFieldUpdateOperationsInput | boolean
+  createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
+  queuedAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
+  startedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
+  finishedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
+  experiment?: Prisma.ExperimentUpdateOneRequiredWithoutRunsNestedInput
+  attempts?: Prisma.AttemptUpdateManyWithoutRunNestedInput
+  checkpoints?: Prisma.StoredCheckpointUpdateManyWithoutRunNestedInput
+  artifacts?: Prisma.ArtifactUpdateManyWithoutRunNestedInput
+  embeddings?: Prisma.EmbeddingSetUpdateManyWithoutRunNestedInput
+  findings?: Prisma.FindingUpdateManyWithoutRunNestedInput
+}
+
+export type RunUncheckedUpdateWithoutArchiveInput = {
+  id?: Prisma.StringFieldUpdateOperationsInput | string
+  experimentId?: Prisma.StringFieldUpdateOperationsInput | string
+  name?: Prisma.StringFieldUpdateOperationsInput | string
+  state?: Prisma.EnumRunStateFieldUpdateOperationsInput | $Enums.RunState
+  priority?: Prisma.IntFieldUpdateOperationsInput | number
+  method?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
+  dataset?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
+  definition?: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  needs?: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  progress?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
+  failure?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
+  attempt?: Prisma.IntFieldUpdateOperationsInput | number
+  version?: Prisma.IntFieldUpdateOperationsInput | number
+  cancelRequested?: Prisma.BoolFieldUpdateOperationsInput | boolean
+  createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
+  queuedAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
+  startedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
+  finishedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
+  attempts?: Prisma.AttemptUncheckedUpdateManyWithoutRunNestedInput
   checkpoints?: Prisma.StoredCheckpointUncheckedUpdateManyWithoutRunNestedInput
   artifacts?: Prisma.ArtifactUncheckedUpdateManyWithoutRunNestedInput
   embeddings?: Prisma.EmbeddingSetUncheckedUpdateManyWithoutRunNestedInput
@@ -1039,6 +1186,7 @@ export type RunCreateWithoutCheckpointsInput = {
   artifacts?: Prisma.ArtifactCreateNestedManyWithoutRunInput
   embeddings?: Prisma.EmbeddingSetCreateNestedManyWithoutRunInput
   findings?: Prisma.FindingCreateNestedManyWithoutRunInput
+  archive?: Prisma.ArchiveCreateNestedOneWithoutRunInput
 }
 
 export type RunUncheckedCreateWithoutCheckpointsInput = {
@@ -1064,6 +1212,7 @@ export type RunUncheckedCreateWithoutCheckpointsInput = {
   artifacts?: Prisma.ArtifactUncheckedCreateNestedManyWithoutRunInput
   embeddings?: Prisma.EmbeddingSetUncheckedCreateNestedManyWithoutRunInput
   findings?: Prisma.FindingUncheckedCreateNestedManyWithoutRunInput
+  archive?: Prisma.ArchiveUncheckedCreateNestedOneWithoutRunInput
 }
 
 export type RunCreateOrConnectWithoutCheckpointsInput = {
@@ -1105,6 +1254,7 @@ export type RunUpdateWithoutCheckpointsInput = {
   artifacts?: Prisma.ArtifactUpdateManyWithoutRunNestedInput
   embeddings?: Prisma.EmbeddingSetUpdateManyWithoutRunNestedInput
   findings?: Prisma.FindingUpdateManyWithoutRunNestedInput
+  archive?: Prisma.ArchiveUpdateOneWithoutRunNestedInput
 }
 
 export type RunUncheckedUpdateWithoutCheckpointsInput = {
@@ -1130,6 +1280,7 @@ export type RunUncheckedUpdateWithoutCheckpointsInput = {
   artifacts?: Prisma.ArtifactUncheckedUpdateManyWithoutRunNestedInput
   embeddings?: Prisma.EmbeddingSetUncheckedUpdateManyWithoutRunNestedInput
   findings?: Prisma.FindingUncheckedUpdateManyWithoutRunNestedInput
+  archive?: Prisma.ArchiveUncheckedUpdateOneWithoutRunNestedInput
 }
 
 export type RunCreateWithoutArtifactsInput = {
@@ -1155,6 +1306,7 @@ export type RunCreateWithoutArtifactsInput = {
   checkpoints?: Prisma.StoredCheckpointCreateNestedManyWithoutRunInput
   embeddings?: Prisma.EmbeddingSetCreateNestedManyWithoutRunInput
   findings?: Prisma.FindingCreateNestedManyWithoutRunInput
+  archive?: Prisma.ArchiveCreateNestedOneWithoutRunInput
 }
 
 export type RunUncheckedCreateWithoutArtifactsInput = {
@@ -1180,6 +1332,7 @@ export type RunUncheckedCreateWithoutArtifactsInput = {
   checkpoints?: Prisma.StoredCheckpointUncheckedCreateNestedManyWithoutRunInput
   embeddings?: Prisma.EmbeddingSetUncheckedCreateNestedManyWithoutRunInput
   findings?: Prisma.FindingUncheckedCreateNestedManyWithoutRunInput
+  archive?: Prisma.ArchiveUncheckedCreateNestedOneWithoutRunInput
 }
 
 export type RunCreateOrConnectWithoutArtifactsInput = {
@@ -1221,6 +1374,7 @@ export type RunUpdateWithoutArtifactsInput = {
   checkpoints?: Prisma.StoredCheckpointUpdateManyWithoutRunNestedInput
   embeddings?: Prisma.EmbeddingSetUpdateManyWithoutRunNestedInput
   findings?: Prisma.FindingUpdateManyWithoutRunNestedInput
+  archive?: Prisma.ArchiveUpdateOneWithoutRunNestedInput
 }
 
 export type RunUncheckedUpdateWithoutArtifactsInput = {
@@ -1246,6 +1400,7 @@ export type RunUncheckedUpdateWithoutArtifactsInput = {
   checkpoints?: Prisma.StoredCheckpointUncheckedUpdateManyWithoutRunNestedInput
   embeddings?: Prisma.EmbeddingSetUncheckedUpdateManyWithoutRunNestedInput
   findings?: Prisma.FindingUncheckedUpdateManyWithoutRunNestedInput
+  archive?: Prisma.ArchiveUncheckedUpdateOneWithoutRunNestedInput
 }
 
 export type RunCreateWithoutEmbeddingsInput = {
@@ -1271,6 +1426,7 @@ export type RunCreateWithoutEmbeddingsInput = {
   checkpoints?: Prisma.StoredCheckpointCreateNestedManyWithoutRunInput
   artifacts?: Prisma.ArtifactCreateNestedManyWithoutRunInput
   findings?: Prisma.FindingCreateNestedManyWithoutRunInput
+  archive?: Prisma.ArchiveCreateNestedOneWithoutRunInput
 }
 
 export type RunUncheckedCreateWithoutEmbeddingsInput = {
@@ -1296,6 +1452,7 @@ export type RunUncheckedCreateWithoutEmbeddingsInput = {
   checkpoints?: Prisma.StoredCheckpointUncheckedCreateNestedManyWithoutRunInput
   artifacts?: Prisma.ArtifactUncheckedCreateNestedManyWithoutRunInput
   findings?: Prisma.FindingUncheckedCreateNestedManyWithoutRunInput
+  archive?: Prisma.ArchiveUncheckedCreateNestedOneWithoutRunInput
 }
 
 export type RunCreateOrConnectWithoutEmbeddingsInput = {
@@ -1337,6 +1494,7 @@ export type RunUpdateWithoutEmbeddingsInput = {
   checkpoints?: Prisma.StoredCheckpointUpdateManyWithoutRunNestedInput
   artifacts?: Prisma.ArtifactUpdateManyWithoutRunNestedInput
   findings?: Prisma.FindingUpdateManyWithoutRunNestedInput
+  archive?: Prisma.ArchiveUpdateOneWithoutRunNestedInput
 }
 
 export type RunUncheckedUpdateWithoutEmbeddingsInput = {
@@ -1362,6 +1520,7 @@ export type RunUncheckedUpdateWithoutEmbeddingsInput = {
   checkpoints?: Prisma.StoredCheckpointUncheckedUpdateManyWithoutRunNestedInput
   artifacts?: Prisma.ArtifactUncheckedUpdateManyWithoutRunNestedInput
   findings?: Prisma.FindingUncheckedUpdateManyWithoutRunNestedInput
+  archive?: Prisma.ArchiveUncheckedUpdateOneWithoutRunNestedInput
 }
 
 export type RunCreateWithoutFindingsInput = {
@@ -1387,6 +1546,7 @@ export type RunCreateWithoutFindingsInput = {
   checkpoints?: Prisma.StoredCheckpointCreateNestedManyWithoutRunInput
   artifacts?: Prisma.ArtifactCreateNestedManyWithoutRunInput
   embeddings?: Prisma.EmbeddingSetCreateNestedManyWithoutRunInput
+  archive?: Prisma.ArchiveCreateNestedOneWithoutRunInput
 }
 
 export type RunUncheckedCreateWithoutFindingsInput = {
@@ -1412,6 +1572,7 @@ export type RunUncheckedCreateWithoutFindingsInput = {
   checkpoints?: Prisma.StoredCheckpointUncheckedCreateNestedManyWithoutRunInput
   artifacts?: Prisma.ArtifactUncheckedCreateNestedManyWithoutRunInput
   embeddings?: Prisma.EmbeddingSetUncheckedCreateNestedManyWithoutRunInput
+  archive?: Prisma.ArchiveUncheckedCreateNestedOneWithoutRunInput
 }
 
 export type RunCreateOrConnectWithoutFindingsInput = {
@@ -1453,6 +1614,7 @@ export type RunUpdateWithoutFindingsInput = {
   checkpoints?: Prisma.StoredCheckpointUpdateManyWithoutRunNestedInput
   artifacts?: Prisma.ArtifactUpdateManyWithoutRunNestedInput
   embeddings?: Prisma.EmbeddingSetUpdateManyWithoutRunNestedInput
+  archive?: Prisma.ArchiveUpdateOneWithoutRunNestedInput
 }
 
 export type RunUncheckedUpdateWithoutFindingsInput = {
@@ -1478,6 +1640,7 @@ export type RunUncheckedUpdateWithoutFindingsInput = {
   checkpoints?: Prisma.StoredCheckpointUncheckedUpdateManyWithoutRunNestedInput
   artifacts?: Prisma.ArtifactUncheckedUpdateManyWithoutRunNestedInput
   embeddings?: Prisma.EmbeddingSetUncheckedUpdateManyWithoutRunNestedInput
+  archive?: Prisma.ArchiveUncheckedUpdateOneWithoutRunNestedInput
 }
 
 export type RunCreateManyExperimentInput = {
@@ -1523,6 +1686,7 @@ export type RunUpdateWithoutExperimentInput = {
   artifacts?: Prisma.ArtifactUpdateManyWithoutRunNestedInput
   embeddings?: Prisma.EmbeddingSetUpdateManyWithoutRunNestedInput
   findings?: Prisma.FindingUpdateManyWithoutRunNestedInput
+  archive?: Prisma.ArchiveUpdateOneWithoutRunNestedInput
 }
 
 export type RunUncheckedUpdateWithoutExperimentInput = {
@@ -1548,6 +1712,7 @@ export type RunUncheckedUpdateWithoutExperimentInput = {
   artifacts?: Prisma.ArtifactUncheckedUpdateManyWithoutRunNestedInput
   embeddings?: Prisma.EmbeddingSetUncheckedUpdateManyWithoutRunNestedInput
   findings?: Prisma.FindingUncheckedUpdateManyWithoutRunNestedInput
+  archive?: Prisma.ArchiveUncheckedUpdateOneWithoutRunNestedInput
 }
 
 export type RunUncheckedUpdateManyWithoutExperimentInput = {
@@ -1662,6 +1827,7 @@ export type RunSelect<ExtArgs extends runtime.Types.Extensions.InternalArgs = ru
   artifacts?: boolean | Prisma.Run$artifactsArgs<ExtArgs>
   embeddings?: boolean | Prisma.Run$embeddingsArgs<ExtArgs>
   findings?: boolean | Prisma.Run$findingsArgs<ExtArgs>
+  archive?: boolean | Prisma.Run$archiveArgs<ExtArgs>
   _count?: boolean | Prisma.RunCountOutputTypeDefaultArgs<ExtArgs>
 }, ExtArgs["result"]["run"]>
 
@@ -1738,6 +1904,7 @@ export type RunInclude<ExtArgs extends runtime.Types.Extensions.InternalArgs = r
   artifacts?: boolean | Prisma.Run$artifactsArgs<ExtArgs>
   embeddings?: boolean | Prisma.Run$embeddingsArgs<ExtArgs>
   findings?: boolean | Prisma.Run$findingsArgs<ExtArgs>
+  archive?: boolean | Prisma.Run$archiveArgs<ExtArgs>
   _count?: boolean | Prisma.RunCountOutputTypeDefaultArgs<ExtArgs>
 }
 export type RunIncludeCreateManyAndReturn<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = {
@@ -1756,6 +1923,7 @@ export type $RunPayload<ExtArgs extends runtime.Types.Extensions.InternalArgs = 
     artifacts: Prisma.$ArtifactPayload<ExtArgs>[]
     embeddings: Prisma.$EmbeddingSetPayload<ExtArgs>[]
     findings: Prisma.$FindingPayload<ExtArgs>[]
+    archive: Prisma.$ArchivePayload<ExtArgs> | null
   }
   scalars: runtime.Types.Extensions.GetPayloadResult<{
     id: string
@@ -2179,6 +2347,7 @@ export interface Prisma__RunClient<T, Null = never, ExtArgs extends runtime.Type
   artifacts<T extends Prisma.Run$artifactsArgs<ExtArgs> = {}>(args?: Prisma.Subset<T, Prisma.Run$artifactsArgs<ExtArgs>>): Prisma.PrismaPromise<runtime.Types.Result.GetResult<Prisma.$ArtifactPayload<ExtArgs>, T, "findMany", GlobalOmitOptions> | Null>
   embeddings<T extends Prisma.Run$embeddingsArgs<ExtArgs> = {}>(args?: Prisma.Subset<T, Prisma.Run$embeddingsArgs<ExtArgs>>): Prisma.PrismaPromise<runtime.Types.Result.GetResult<Prisma.$EmbeddingSetPayload<ExtArgs>, T, "findMany", GlobalOmitOptions> | Null>
   findings<T extends Prisma.Run$findingsArgs<ExtArgs> = {}>(args?: Prisma.Subset<T, Prisma.Run$findingsArgs<ExtArgs>>): Prisma.PrismaPromise<runtime.Types.Result.GetResult<Prisma.$FindingPayload<ExtArgs>, T, "findMany", GlobalOmitOptions> | Null>
+  archive<T extends Prisma.Run$archiveArgs<ExtArgs> = {}>(args?: Prisma.Subset<T, Prisma.Run$archiveArgs<ExtArgs>>): Prisma.Prisma__ArchiveClient<runtime.Types.Result.GetResult<Prisma.$ArchivePayload<ExtArgs>, T, "findUniqueOrThrow", GlobalOmitOptions> | null, null, ExtArgs, GlobalOmitOptions>
   /**
    * Attaches callbacks for the resolution and/or rejection of the Promise.
    * @param onfulfilled The callback to execute when the Promise is resolved.
@@ -2744,6 +2913,25 @@ export type Run$findingsArgs<ExtArgs extends runtime.Types.Extensions.InternalAr
   take?: number
   skip?: number
   distinct?: Prisma.FindingScalarFieldEnum | Prisma.FindingScalarFieldEnum[]
+}
+
+/**
+ * Run.archive
+ */
+export type Run$archiveArgs<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = {
+  /**
+   * Select specific fields to fetch from the Archive
+   */
+  select?: Prisma.ArchiveSelect<ExtArgs> | null
+  /**
+   * Omit specific fields from the Archive
+   */
+  omit?: Prisma.ArchiveOmit<ExtArgs> | null
+  /**
+   * Choose, which related nodes to fetch as well
+   */
+  include?: Prisma.ArchiveInclude<ExtArgs> | null
+  where?: Prisma.ArchiveWhereInput
 }
 
 /**
