@@ -73,9 +73,9 @@ function examineServices({ databaseUrl, redisUrl, s3, ...config }: Config): Prom
     redisUrl
       ? examine('queue', 'Redis', async () => (await connectRedis(redisUrl, () => {})).disconnect())
       : { service: 'queue', works: null, place: 'in Postgres' },
-    s3
-      ? examine('object store', `S3 at ${s3.endPoint}`, () => openObjects({ ...config, s3 }).check())
-      : { service: 'object store', works: null, place: `a directory in ${config.home}` },
+    examine('object store', s3 ? `S3 at ${s3.endPoint}` : `a directory in ${config.home}`, () =>
+      openObjects({ ...config, s3 }).check(),
+    ),
   ])
 }
 

@@ -25,6 +25,9 @@ export interface S3Options extends Persistence {
 
 const defaults: S3Options = { patienceSeconds: 10, silenceSeconds: 30, pauseSeconds: 0.1, staleSeconds: 86_400 }
 
+/** Who asks whether the store is fit for use wants to know soon, and what it is asked then is little. */
+const checkSilenceSeconds = 2.5
+
 function openBucket(config: S3Config, persistence: Persistence): Bucket {
   const { bucket: name, pathStyle, endPoint, port, useSSL, region, accessKey, secretKey } = config
   const { agent: transportAgent, transport } = openTransport(useSSL, persistence.silenceSeconds)
@@ -81,7 +84,7 @@ async function sweep({ client, name }: Bucket, staleSeconds: number): Promise<vo
         await client.abortMultipartUpload(name, key, uploadId)
 }
 
-async function check(store: ObjectStore, bucket: Bucket, config: S3Config): Promise<void> {
+async function check(store: Omit<ObjectStore, 'check'>, bucket: Bucket, config: S3Config): Promise<void> {
   try {
     await bucket.client.listObjectsV2Query(bucket.name, 'check/', '', '', 1, '')
   } catch (error) {
@@ -149,12 +152,13 @@ function storeOf(bucket: Bucket): Omit<ObjectStore, 'check'> {
 export function openS3(config: S3Config, options: Partial<S3Options> = {}): ObjectStore {
   const { staleSeconds, ...persistence } = { ...defaults, ...options }
   const bucket = openBucket(config, persistence)
+  const silenceSeconds = Math.min(persistence.silenceSeconds, checkSilenceSeconds)
+  const eager = openBucket(config, { ...persistence, silenceSeconds, patienceSeconds: 0 })
   let swept = false
-  const eager = { ...bucket, persistence: { ...bucket.persistence, patienceSeconds: 0 } }
   const store: ObjectStore = {
     ...storeOf(bucket),
     async check() {
-      await check({ ...store, ...storeOf(eager) }, eager, config)
+      await check(storeOf(eager), eager, config)
       if (swept) return
       swept = true
       // What stays takes room, and hinders nobody.

@@ -153,6 +153,11 @@ describe.skipIf(!hasOwnS3)('a run whose object store fails', () => {
     expect(await cluster.evidence(runId)).toEqual(await cluster.evidence(calm))
   })
 
+  it('is not taken by a worker that the store refuses: that one says so and does not start', async () => {
+    const start = cluster.startWorker({ S3_SECRET_KEY: 'wrong' })
+    await expect(start).rejects.toThrow(/refuses our signature[\s\S]*S3_SECRET_KEY/)
+  })
+
   it('fails with the cure, once, when the bucket is gone', async () => {
     const runId = await cluster.submit()
     await cluster.reaches(runId, 7)

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process'
 import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -5,6 +6,8 @@ import { describe, expect, it, vi } from 'vitest'
 import { doctor } from '../../src/cli/doctor.ts'
 import { readConfig } from '../../src/config.ts'
 import { testDatabase } from '../postgres.ts'
+import { hasOwnS3, startServer } from '../s3.ts'
+import { canMount, smallDisk } from '../tmpfs.ts'
 
 // Several processes at work; on a busy machine each takes its time.
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 })
@@ -83,5 +86,52 @@ describe('gestalt doctor', () => {
       }),
     )
     await Promise.all([ready.drop(), empty.drop()])
+  })
+
+  /** The line about the object store, and what follows from it. */
+  async function objectStore(settings: Record<string, string>) {
+    const { report, words } = await examine({ GESTALT_ENGINE: 'cpu', ...settings })
+    const found = report.services.find(({ service }) => service === 'object store')!
+    if (!found.works) for (const said of [found.reason!, found.cure!]) expect(words).toContain(said)
+    return found
+  }
+
+  it.skipIf(!hasOwnS3)('says of an object store what is wrong with it, and how to mend that', async () => {
+    const [open, closed] = [await startServer(), await startServer({ readOnly: true })]
+    const of = ({ config }: typeof open, changes: Record<string, string> = {}) =>
+      objectStore({
+        ...{ S3_ENDPOINT: `http://127.0.0.1:${config.port}`, S3_BUCKET: config.bucket },
+        ...{ S3_ACCESS_KEY: config.accessKey, S3_SECRET_KEY: config.secretKey, ...changes },
+      })
+    try {
+      expect(await of(open)).toEqual({ service: 'object store', works: true, place: 'S3 at 127.0.0.1' })
+      const faults = [
+        [await of(open, { S3_SECRET_KEY: 'wrong' }), 'refuses our signature', 'S3_SECRET_KEY'],
+        [await of(closed), 'does not let us write to the bucket', 'the right to'],
+      ] as const
+      for (const [{ works, reason, cure }, said, mended] of faults) {
+        expect(works).toBe(false)
+        expect(reason).toContain(said)
+        expect(cure).toContain(mended)
+      }
+    } finally {
+      open.stop()
+      closed.stop()
+    }
+  })
+
+  it.skipIf(!canMount)('says of a folder that its disk is full', async () => {
+    const disk = smallDisk(1)
+    try {
+      expect(await objectStore({ GESTALT_HOME: disk.folder })).toMatchObject({ works: true })
+      spawnSync('dd', ['if=/dev/zero', `of=${join(disk.folder, 'ballast')}`, 'bs=4096'])
+      expect(await objectStore({ GESTALT_HOME: disk.folder })).toMatchObject({
+        works: false,
+        reason: expect.stringContaining('there is no room'),
+        cure: expect.stringContaining('free some disk space'),
+      })
+    } finally {
+      disk.remove()
+    }
   })
 })
