@@ -27,9 +27,6 @@ const log: Logger = {
 
 const stop = new AbortController()
 
-/** As long as the database is waited for: a run would lose more than that by beginning again. */
-const objectsPatienceSeconds = 120
-
 let toldWait = false
 function tellWait(error: Error): void {
   if (!toldWait) log.warn(`the object store is away, waiting: ${error.message}`)
@@ -40,7 +37,7 @@ async function performRun({ runId, attempt, definition, config }: Task): Promise
   const { engine, rejected } = await chooseEngine(config.engine, { threads: config.engineThreads })
   const pool = openPool({ url: databaseUrl(config), max: 2, name: 'gestalt-child' })
   try {
-    const objects = openObjects(config, { patienceSeconds: objectsPatienceSeconds, onWait: tellWait })
+    const objects = openObjects(config, { patienceSeconds: config.objectsPatienceSeconds, onWait: tellWait })
     const context = await openRunContext({
       database: { pool },
       objects,

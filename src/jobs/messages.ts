@@ -10,6 +10,8 @@ export type ChildConfig = Pick<
 > & {
   /** Engines that the worker, choosing by itself, had to pass over. */
   passedOver?: readonly RejectedEngine[]
+  /** How long a run waits for an object store that fails before its attempt does. */
+  objectsPatienceSeconds: number
 }
 
 /** What the worker tells the child: one task first, later perhaps to stop at the next step boundary. */

@@ -13,7 +13,7 @@ export interface SupervisorOptions {
   workerId: string
   ledger: Ledger
   queue: Queue
-  config: ChildConfig
+  config: Omit<ChildConfig, 'objectsPatienceSeconds'>
   /** What the worker found to work; without it each child chooses for itself. */
   choice?: EngineChoice
   /** What this worker has; without it every run is taken. */
@@ -22,6 +22,8 @@ export interface SupervisorOptions {
   log: Logger
   /** How long a child that was asked to stop may take to its next step boundary and checkpoint. */
   graceSeconds?: number
+  /** As long as the database is waited for: a run would lose more than that by beginning again. Default 120. */
+  objectsPatienceSeconds?: number
 }
 
 /** A run that is performed here, from the moment its job is delivered. */
@@ -49,10 +51,10 @@ const stopped: Record<StopReason, Outcome | undefined> = {
   superseded: undefined,
 }
 
-function childConfig({ config, choice }: SupervisorOptions): ChildConfig {
+function childConfig({ config, choice, objectsPatienceSeconds = 120 }: SupervisorOptions): ChildConfig {
   const { home, databaseUrl, s3, secret, publicUrl, datasetFolders, engine, engineThreads } = config
   const chosen = { engine: choice?.engine.name ?? engine, engineThreads, passedOver: choice?.rejected }
-  return { home, databaseUrl, s3, secret, publicUrl, datasetFolders, ...chosen }
+  return { home, databaseUrl, s3, secret, publicUrl, datasetFolders, objectsPatienceSeconds, ...chosen }
 }
 
 function failed(failure: Failure): Verdict {

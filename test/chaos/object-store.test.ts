@@ -51,7 +51,7 @@ describe.skipIf(!hasOwnS3)('a run whose object store fails', () => {
     server = await startServer()
     proxy = await startFaultyProxy(server.config)
     database = await testDatabase()
-    cluster = await openCluster(database.url, undefined, settingsOf(proxy.config))
+    cluster = await openCluster(database.url, settingsOf(proxy.config))
     await cluster.startWorker()
     const runId = await cluster.submit()
     await cluster.becomes(runId, 'succeeded')

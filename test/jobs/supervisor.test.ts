@@ -50,7 +50,8 @@ describe('the supervisor', () => {
   ): Supervisor {
     const config = readConfig({ DATABASE_URL: place.url, GESTALT_HOME: home, GESTALT_ENGINE_THREADS: '1', ...settings })
     const all = { ...childEnvironment(1), ...environment }
-    return new Supervisor({ workerId, ledger, queue, config, choice, environment: all, log: silent })
+    const parts = { workerId, ledger, queue, config, choice, environment: all, log: silent }
+    return new Supervisor({ ...parts, objectsPatienceSeconds: 2 })
   }
 
   async function submit(parts: Record<string, unknown> = {}): Promise<string> {
@@ -152,7 +153,7 @@ describe('the supervisor', () => {
   })
 
   it('gives a store that does not answer time, and gives up with its words', async () => {
-    const s3 = { S3_ENDPOINT: 'http://127.0.0.1:1', S3_BUCKET: 'b', S3_ACCESS_KEY: 'a', S3_SECRET_KEY: 's' }
+    const s3 = { S3_ENDPOINT: 'http://127.0.0.1:1', S3_BUCKET: 'bucket', S3_ACCESS_KEY: 'a', S3_SECRET_KEY: 's' }
     const supervisor = start({}, s3)
     const runId = await submit()
     await supervisor.handle({ runId })
