@@ -50,6 +50,8 @@ export interface Config {
    * every read is quickest and one backup holds all.
    */
   keepPointsDays: number | undefined
+  /** Whether traces are sent; where to is for OpenTelemetry to read. */
+  tracing: boolean
   logLevel: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent'
   /** Largest request body in bytes. */
   bodyLimit: number
@@ -235,6 +237,7 @@ export function readConfig(environment: Environment = process.env, cores = avail
     keepPointsDays: read.text('GESTALT_KEEP_POINTS_DAYS')
       ? read.integer('GESTALT_KEEP_POINTS_DAYS', 0, 0, 36_500)
       : undefined,
+    tracing: read.url('OTEL_EXPORTER_OTLP_ENDPOINT', ['http:', 'https:']) !== undefined,
     logLevel: read.choice('GESTALT_LOG_LEVEL', ['trace', 'debug', 'info', 'warn', 'error', 'silent'], 'info'),
     bodyLimit: read.integer('GESTALT_BODY_LIMIT', 1_048_576, 1024, 1_073_741_824),
     publicUrl: (read.url('GESTALT_PUBLIC_URL', ['http:', 'https:']) ?? own).replace(/\/$/, ''),
@@ -272,6 +275,8 @@ const inherited = [
   ...['NODE_EXTRA_CA_CERTS', 'SSL_CERT_\\w+'],
   // Of the engines: how memory is had, which GPUs there are, how TensorFlow is tuned.
   ...['MALLOC_\\w+', 'GLIBC_TUNABLES', 'CUDA_\\w+', 'NVIDIA_\\w+', 'TF_\\w+'],
+  // Where traces go.
+  'OTEL_\\w+',
 ]
 
 /**

@@ -10,6 +10,7 @@ import { datasetBytes } from './store/dataset-bytes.ts'
 import { openLedger } from './store/ledger.ts'
 import { openNamedDatabase } from './store/open-database.ts'
 import { openCheckedObjects } from './store/open-objects.ts'
+import { openTracing, untraced } from './tracing.ts'
 
 /** An API process at work. */
 export interface RunningServer {
@@ -107,9 +108,11 @@ export async function startServer(asked: Config): Promise<RunningServer> {
     if (failed.length > 0) throw failed[0]
   }
   try {
+    const tracing = config.tracing ? await openTracing('gestalt-api', softwareVersion()) : untraced
+    closings.push(() => tracing.close())
     const parts = await openParts(config, closings)
     const telemetry = openTelemetry(parts)
-    const app = await createApp(parts, telemetry)
+    const app = await createApp(parts, telemetry, tracing)
     closings.push(() => closeApp(app))
     const { ledger, queue, database, objects } = parts
     const archive = config.keepPointsDays === undefined ? undefined : { objects, days: config.keepPointsDays }

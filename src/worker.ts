@@ -15,6 +15,7 @@ import { type Ledger, openLedger } from './store/ledger.ts'
 import { channels, listen, readNotice } from './store/listen.ts'
 import { openNamedDatabase } from './store/open-database.ts'
 import { openCheckedObjects } from './store/open-objects.ts'
+import { openTracing, untraced } from './tracing.ts'
 
 /** A worker process at work. */
 export interface RunningWorker {
@@ -162,13 +163,15 @@ export async function startWorker(config: Config): Promise<RunningWorker> {
       await part().catch((error: Error) => log.warn(`while closing: ${error.message}`))
   }
   try {
+    const tracing = config.tracing ? await openTracing('gestalt-worker', softwareVersion()) : untraced
+    closings.push(() => tracing.close())
     const [{ database, ledger, queue, objects }, choice] = await openPartsAndEngine(config, log, closings)
     const id = newId()
     const environment = childEnvironment(config.engineThreads)
     const { engine } = choice
     const machine = { memoryBytes: config.workerMemory, cores: availableParallelism(), gpu: engine.gpu ?? false }
     const offer = offerOf({ ...machine, engine: engine.name })
-    const supervisor = new Supervisor({ workerId: id, ledger, queue, config, choice, offer, environment, log })
+    const supervisor = new Supervisor({ workerId: id, ledger, queue, config, choice, offer, environment, log, tracing })
     const listener = await listenForCancels(database.url, supervisor, ledger)
     closings.push(() => listener.close())
     const registered = await keepRegistered(id, config, choice, offer, { supervisor, ledger, log })

@@ -22,6 +22,7 @@ describe('the settings', () => {
     ['GESTALT_HOST', '0.0.0.0', /reachable from other machines: set GESTALT_TOKEN/],
     ['DATABASE_URL', 'mysql://db', /starts with postgresql:\/\//],
     ['REDIS_URL', 'http://cache', /starts with redis:\/\//],
+    ['OTEL_EXPORTER_OTLP_ENDPOINT', 'collector:4317', /starts with http:\/\//],
     ['S3_BUCKET', 'bucket', /without S3_ENDPOINT/],
     ['S3_ENDPOINT', 'http://store:9000', /S3_SECRET_KEY: is missing/],
   ])('refuses %s=%s and says what would have been right', (name, value, words) => {
@@ -56,6 +57,13 @@ describe('the settings', () => {
       expect(() => read({ GESTALT_ENGINE_THREADS: wrong })).toThrow(
         /GESTALT_ENGINE_THREADS: .*not a whole number from 1/,
       )
+  })
+
+  it('sends traces where it is told to, and what performs runs does so too', () => {
+    const settings = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://collector:4318', OTEL_TRACES_SAMPLER: 'always_off' }
+    expect(read().tracing).toBe(false)
+    expect(read(settings).tracing).toBe(true)
+    expect(childEnvironment(1, settings)).toMatchObject(settings)
   })
 
   it('accepts another host together with a token', () => {
@@ -99,7 +107,7 @@ describe('the settings', () => {
 
   it('is documented in .env.example, each variable', () => {
     const text = (path: string) => readFileSync(new URL(path, import.meta.url), 'utf8')
-    const names = new Set(text('../src/config.ts').match(/\b(GESTALT|S3|DATABASE|REDIS)_[A-Z_]*[A-Z]\b/g))
+    const names = new Set(text('../src/config.ts').match(/\b(GESTALT|S3|DATABASE|REDIS|OTEL)_[A-Z_]*[A-Z]\b/g))
     const documented = new Set(
       text('../.env.example')
         .match(/^# ?[A-Z0-9_]+(?==)/gm)

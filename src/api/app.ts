@@ -1,4 +1,5 @@
 import Fastify, { type FastifyInstance, LogController } from 'fastify'
+import { type Tracing, untraced } from '../tracing.ts'
 import { guard } from './auth.ts'
 import { openChanges } from './changes.ts'
 import { sendProblem } from './failures.ts'
@@ -22,6 +23,7 @@ import { servePlayground } from './routes/playground.ts'
 import { serveRuns } from './routes/runs.ts'
 import { serveUnits } from './routes/units.ts'
 import { openTelemetry, serveTelemetry, type Telemetry } from './telemetry.ts'
+import { traceRequests } from './traces.ts'
 import { setValidators } from './validators.ts'
 
 /** Secrets that a request may carry are kept out of the log. */
@@ -56,10 +58,11 @@ async function serveQueries(app: FastifyInstance, parts: Parts): Promise<void> {
   serveSockets(app, schema, graphql)
 }
 
-async function furnish(app: FastifyInstance, parts: Parts, telemetry: Telemetry): Promise<void> {
+async function furnish(app: FastifyInstance, parts: Parts, telemetry: Telemetry, tracing: Tracing): Promise<void> {
   app.setErrorHandler(sendProblem)
   setValidators(app)
   guard(app, parts.config)
+  traceRequests(app, tracing)
   secureHeaders(app)
   refuseUnknownRoutes(app)
   await describeRoutes(app, parts.config, parts.version)
@@ -81,10 +84,14 @@ async function furnish(app: FastifyInstance, parts: Parts, telemetry: Telemetry)
  * The API over what it is given: REST, GraphQL, documentation and playground. It listens on nothing yet, so tests can
  * `inject`; closing it closes what it opened, and nothing of `parts`.
  */
-export async function createApp(parts: Parts, telemetry: Telemetry = openTelemetry(parts)): Promise<FastifyInstance> {
+export async function createApp(
+  parts: Parts,
+  telemetry: Telemetry = openTelemetry(parts),
+  tracing: Tracing = untraced,
+): Promise<FastifyInstance> {
   const app = buildFastify(parts)
   try {
-    await furnish(app, parts, telemetry)
+    await furnish(app, parts, telemetry, tracing)
     await app.ready()
     return app
   } catch (error) {

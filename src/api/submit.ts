@@ -3,6 +3,7 @@ import { Conflict, InvalidDefinition } from '../errors.ts'
 import { parseDefinition } from '../experiments/definition.ts'
 import { needsOf } from '../experiments/placement.ts'
 import { type Plan, planExperiment } from '../experiments/plan.ts'
+import type { Span } from '../tracing.ts'
 import { Refused } from './failures.ts'
 import type { Log, Parts } from './parts.ts'
 
@@ -51,11 +52,13 @@ async function alone<T>(key: string | undefined, work: () => Promise<T>): Promis
 }
 
 /** The queue only hears of what is committed; what it misses, the reconciler brings. */
-function enqueue(parts: Parts, runIds: readonly string[], priority: number, log: Log): void {
-  for (const runId of runIds)
+function enqueue(parts: Parts, runIds: readonly string[], priority: number, log: Log, span: Span | undefined): void {
+  const all = runIds.map((runId) =>
     parts.queue.enqueue({ runId, attempt: 0, priority }).catch((error: unknown) => {
       log.warn({ err: error, runId }, 'the queue did not take a run; the reconciler will bring it')
-    })
+    }),
+  )
+  void Promise.all(all).then(() => span?.end())
 }
 
 /**
@@ -65,7 +68,7 @@ function enqueue(parts: Parts, runIds: readonly string[], priority: number, log:
 export async function submitExperiment(
   parts: Parts,
   value: unknown,
-  options: { key: string | undefined; log: Log },
+  options: { key: string | undefined; log: Log; span?: Span | undefined },
 ): Promise<Accepted> {
   return alone(options.key, async () => {
     const plan = await judgeDefinition(parts, value)
@@ -73,8 +76,16 @@ export async function submitExperiment(
     const { name, tags, notes, priority } = definition
     const fingerprint = createHash('sha256').update(canonical(definition)).digest('hex')
     const key = options.key === undefined ? undefined : { key: options.key, fingerprint }
+    // Attempts are parts of it, however often the run is taken up again.
+    const span = options.span?.begin('enqueue runs', { kind: 'producer' })
+    const { traceparent } = span ?? {}
     const needs = needsOf(definition, plan.memoryBytes)
-    const accepted = await parts.ledger.accept({ name, tags, notes, priority, definition, plan: expected, needs }, key)
+    const submission = { name, tags, notes, priority, definition, plan: expected, needs, traceparent }
+    const accepted = await parts.ledger.accept(submission, key).catch((error: unknown) => {
+      span?.end(error)
+      throw error
+    })
+    if ('mismatch' in accepted || accepted.replayed) span?.end()
     if ('mismatch' in accepted)
       throw new Refused(
         422,
@@ -83,7 +94,7 @@ export async function submitExperiment(
         'send the same definition again, or use a new key',
       )
     const { experimentId, runIds, replayed } = accepted
-    if (!replayed) enqueue(parts, runIds, priority, options.log)
+    if (!replayed) enqueue(parts, runIds, priority, options.log, span)
     return { experimentId, runIds, plan, replayed }
   })
 }

@@ -56,6 +56,8 @@ export interface RunContext {
     /** `index` is the evaluation's place in the definition; a second report replaces the first. */
     report(index: number, evaluation: string, findings: Findings): Promise<void>
   }
+  /** Does a part of the run that a trace shows under its name. */
+  phase<T>(name: string, work: () => Promise<T>): Promise<T>
   bytes: ByteSource
   stop: AbortSignal
   flush(): Promise<void>

@@ -63,6 +63,7 @@ export function createMemoryContext(bytes: ByteSource, options: MemoryContextOpt
   }
   return {
     recorded,
+    phase: (_name, work) => work(),
     bytes,
     stop: options.stop ?? new AbortController().signal,
     log: { info: write('info'), warn: write('warn'), error: write('error') },

@@ -64,13 +64,13 @@ async function runTraining(work: Work, learner: Learner): Promise<boolean> {
 }
 
 async function performAll(definition: Definition, context: RunContext): Promise<'succeeded' | 'stopped'> {
-  const work = await prepare(definition, context)
+  const work = await context.phase('open dataset', () => prepare(definition, context))
   context.stop.throwIfAborted()
   const learner = build(work)
   try {
-    if (!(await runTraining(work, learner))) return 'stopped'
+    if (!(await context.phase('train', () => runTraining(work, learner)))) return 'stopped'
     await runEvaluations(work, learner)
-    await exportEmbeddings(work, learner)
+    await context.phase('export embeddings', () => exportEmbeddings(work, learner))
     tell(work, { share: 1, secondsLeft: 0 })
     return 'succeeded'
   } finally {

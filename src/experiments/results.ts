@@ -20,8 +20,10 @@ export async function runEvaluations(work: Work, learner: Learner): Promise<void
     onProgress(0)
     const subject = { learner, corpus, untrained: () => build(work) }
     const dice = rollDice(definition.seed).for('evaluation', index)
-    const findings = await unit.measure(subject, parameters, dice, { onProgress, stop: context.stop })
-    await context.findings.report(index, unit.name, findings)
+    await context.phase(`evaluate ${unit.name}`, async () => {
+      const findings = await unit.measure(subject, parameters, dice, { onProgress, stop: context.stop })
+      await context.findings.report(index, unit.name, findings)
+    })
     context.log.info(`evaluation '${unit.name}' is done`)
   }
 }

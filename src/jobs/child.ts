@@ -1,5 +1,6 @@
 // The process that performs one run: the worker forks it, hands it a task, and reads its outcome.
 import { setTimeout as sleep } from 'node:timers/promises'
+import { softwareVersion } from '../config.ts'
 import { describeEngine, describeRejection } from '../engine/choice.ts'
 import { chooseEngine } from '../engine/choose.ts'
 import { Superseded } from '../errors.ts'
@@ -11,6 +12,7 @@ import { datasetBytes } from '../store/dataset-bytes.ts'
 import { openObjects } from '../store/open-objects.ts'
 import { openPool } from '../store/pool.ts'
 import { openRunContext } from '../store/run-context.ts'
+import { openTracing, type Span, untraced } from '../tracing.ts'
 import { answerWorker } from './child-life.ts'
 import { failureOf } from './failures.ts'
 import type { ChildConfig, FromChild, ToChild } from './messages.ts'
@@ -33,7 +35,25 @@ function tellWait(error: Error): void {
   toldWait = true
 }
 
-async function performRun({ runId, attempt, definition, config }: Task): Promise<FromChild> {
+/** The run as a part of the trace of its attempt, which is sent before the outcome is told. */
+async function performTraced(task: Task): Promise<FromChild> {
+  const tracing = task.config.tracing ? await openTracing('gestalt-run', softwareVersion()) : untraced
+  const attributes = { 'gestalt.run.id': task.runId, 'gestalt.attempt': task.attempt }
+  const span = tracing.begin('perform run', task.traceparent, { attributes })
+  try {
+    const outcome = await performRun(task, span)
+    span.set({ 'gestalt.outcome': outcome.type })
+    span.end()
+    return outcome
+  } catch (error) {
+    span.end(error)
+    throw error
+  } finally {
+    await tracing.close()
+  }
+}
+
+async function performRun({ runId, attempt, definition, config }: Task, span: Span): Promise<FromChild> {
   const { engine, rejected } = await chooseEngine(config.engine, { threads: config.engineThreads })
   const pool = openPool({ url: databaseUrl(config), max: 2, name: 'gestalt-child' })
   try {
@@ -45,6 +65,7 @@ async function performRun({ runId, attempt, definition, config }: Task): Promise
       fence: { runId, attempt },
       stop: stop.signal,
       log,
+      span,
     })
     const endSampling = startSampling(context)
     try {
@@ -85,7 +106,7 @@ function databaseUrl(config: ChildConfig): string {
 }
 
 answerWorker((message: ToChild) => {
-  if (message.type !== 'stop') return performRun(message)
+  if (message.type !== 'stop') return performTraced(message)
   stop.abort(message.reason)
   return undefined
 })

@@ -6,7 +6,7 @@ import type { Failure, RejectedEngine } from '../experiments/run.ts'
 /** The settings that a child needs; it does not learn the others. */
 export type ChildConfig = Pick<
   Config,
-  'home' | 'databaseUrl' | 's3' | 'secret' | 'publicUrl' | 'datasetFolders' | 'engine' | 'engineThreads'
+  'home' | 'databaseUrl' | 's3' | 'secret' | 'publicUrl' | 'datasetFolders' | 'engine' | 'engineThreads' | 'tracing'
 > & {
   /** Engines that the worker, choosing by itself, had to pass over. */
   passedOver?: readonly RejectedEngine[]
@@ -16,7 +16,15 @@ export type ChildConfig = Pick<
 
 /** What the worker tells the child: one task first, later perhaps to stop at the next step boundary. */
 export type ToChild =
-  | { type: 'perform'; runId: string; attempt: number; definition: unknown; config: ChildConfig }
+  | {
+      type: 'perform'
+      runId: string
+      attempt: number
+      definition: unknown
+      config: ChildConfig
+      /** Where the attempt stands in a trace. */
+      traceparent?: string | undefined
+    }
   | { type: 'stop'; reason: StopReason }
 
 /** What the process that tries engines is asked; `skip` names candidates that need no trial. */

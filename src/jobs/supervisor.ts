@@ -3,6 +3,7 @@ import type { Logger, StopReason } from '../experiments/context.ts'
 import { hasRoom, type Needs, type Offer, whyUnfit } from '../experiments/placement.ts'
 import type { Failure } from '../experiments/run.ts'
 import type { Fence, Ledger, Outcome, Run } from '../store/ledger.ts'
+import { type Span, type Tracing, untraced } from '../tracing.ts'
 import { type Child, type Ending, startChild } from './child-process.ts'
 import { crashFailure, memoryCure, memoryFailure, mostLosses, retryDelay, vanishedFailure } from './failures.ts'
 import type { ChildConfig } from './messages.ts'
@@ -20,6 +21,8 @@ export interface SupervisorOptions {
   offer?: Offer
   environment: NodeJS.ProcessEnv
   log: Logger
+  /** Nothing is traced without. */
+  tracing?: Tracing
   /** How long a child that was asked to stop may take to its next step boundary and checkpoint. */
   graceSeconds?: number
   /** As long as the database is waited for: a run would lose more than that by beginning again. Default 120. */
@@ -31,6 +34,7 @@ interface Live {
   attempt: number
   /** Once it is clear that this worker takes it. */
   needs?: Partial<Needs>
+  span?: Span
   child?: Child
   reason?: StopReason
   killer?: NodeJS.Timeout
@@ -52,9 +56,9 @@ const stopped: Record<StopReason, Outcome | undefined> = {
 }
 
 function childConfig({ config, choice, objectsPatienceSeconds = 120 }: SupervisorOptions): ChildConfig {
-  const { home, databaseUrl, s3, secret, publicUrl, datasetFolders, engine, engineThreads } = config
+  const { home, databaseUrl, s3, secret, publicUrl, datasetFolders, engine, engineThreads, tracing } = config
   const chosen = { engine: choice?.engine.name ?? engine, engineThreads, passedOver: choice?.rejected }
-  return { home, databaseUrl, s3, secret, publicUrl, datasetFolders, objectsPatienceSeconds, ...chosen }
+  return { home, databaseUrl, s3, secret, publicUrl, datasetFolders, tracing, objectsPatienceSeconds, ...chosen }
 }
 
 function failed(failure: Failure): Verdict {
@@ -96,9 +100,11 @@ export class Supervisor {
       const begun = await this.patiently(() => ledger.begin(runId, workerId))
       if (!begun) return
       place.attempt = begun.attempt
+      place.span = this.trace(begun.run, begun.attempt)
       await this.settle(begun.run, place, await this.attempt(begun.run, place))
     } catch (error) {
       log.error(`run ${runId}: ${(error as Error).stack}`)
+      place.span?.end(error)
       throw error
     } finally {
       clearTimeout(place.killer)
@@ -162,6 +168,12 @@ export class Supervisor {
     return patiently(work, this.options.log, this.halt.signal)
   }
 
+  private trace({ id, traceparent, queuedAt }: Run, attempt: number): Span {
+    const waited = (Date.now() - queuedAt.getTime()) / 1000
+    const attributes = { 'gestalt.run.id': id, 'gestalt.attempt': attempt, 'gestalt.queue.wait': waited }
+    return (this.options.tracing ?? untraced).begin('attempt', traceparent, { kind: 'consumer', attributes })
+  }
+
   private press(place: Live, child: Child, reason: StopReason): void {
     child.tell({ type: 'stop', reason })
     place.killer = setTimeout(() => child.kill(), (this.options.graceSeconds ?? 20) * 1000)
@@ -173,7 +185,9 @@ export class Supervisor {
     const losses = await this.patiently(() => ledger.losses(runId))
     if (losses >= mostLosses) return failed(vanishedFailure(losses))
     const { attempt } = place
-    const task = { type: 'perform', runId, attempt, definition, config: childConfig(this.options) } as const
+    const { traceparent } = place.span ?? {}
+    const config = childConfig(this.options)
+    const task = { type: 'perform', runId, attempt, definition, config, traceparent } as const
     const child = startChild(task, { environment, log: named(log, `run ${runId} attempt ${attempt}`) })
     log.info(`run ${runId}: attempt ${attempt} started in process ${child.pid}`)
     place.child = child
@@ -206,9 +220,11 @@ export class Supervisor {
     return { outcome: { state: 'queued', outcome: 'lost' }, delay }
   }
 
-  private async settle(run: Run, { attempt }: Live, { outcome, delay }: Verdict): Promise<void> {
+  private async settle(run: Run, { attempt, span }: Live, { outcome, delay }: Verdict): Promise<void> {
     const { ledger, queue, log } = this.options
     const fence = { runId: run.id, attempt }
+    span?.set({ 'gestalt.outcome': outcome ? ('outcome' in outcome ? outcome.outcome : outcome.state) : 'superseded' })
+    span?.end(outcome?.state === 'failed' ? outcome.failure.message : undefined)
     if (!outcome || !(await this.patiently(() => ledger.end(fence, outcome))))
       return log.warn(`run ${run.id}: attempt ${attempt} was superseded`)
     log.info(`run ${run.id}: attempt ${attempt} ended: ${'outcome' in outcome ? outcome.outcome : outcome.state}`)

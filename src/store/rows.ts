@@ -37,6 +37,8 @@ export interface Run {
   queuedAt: Date
   startedAt: Date | null
   finishedAt: Date | null
+  /** Where its attempts stand in the trace of the request that asked for it (W3C trace context). */
+  traceparent: string | null
 }
 
 /** Names the attempt on whose behalf something is written; a later attempt makes it void. */
@@ -163,7 +165,7 @@ export interface Worker {
 /** The columns of a run under their names here. */
 export const runColumns = `id, experiment_id AS "experimentId", name, state, priority, method, dataset, definition,
   needs, progress, failure, attempt, version, cancel_requested AS "cancelRequested", created_at AS "createdAt",
-  queued_at AS "queuedAt", started_at AS "startedAt", finished_at AS "finishedAt"`
+  queued_at AS "queuedAt", started_at AS "startedAt", finished_at AS "finishedAt", traceparent`
 
 const words: Record<string, number> = { NaN: Number.NaN, Infinity: Infinity, '-Infinity': -Infinity }
 

@@ -4,6 +4,7 @@ import { Superseded } from '../errors.ts'
 import type { Logger, RunContext } from '../experiments/context.ts'
 import type { EngineRecord } from '../experiments/run.ts'
 import type { Findings } from '../models/evaluation.ts'
+import { during, type Span, untraced } from '../tracing.ts'
 import { latestCheckpoint, saveCheckpoint } from './checkpoints.ts'
 import { putEmbeddings } from './embeddings.ts'
 import { fenced, persistently } from './fence.ts'
@@ -21,6 +22,8 @@ export interface RunContextOptions {
   stop: AbortSignal
   /** Told what the run's own log is told. */
   log?: Logger
+  /** What the run is a part of in a trace; nothing is traced without. */
+  span?: Span
   /** Seconds to wait for a database that is away. */
   patience?: number
 }
@@ -116,6 +119,8 @@ export async function openRunContext(options: RunContextOptions): Promise<Servic
   await files.write(async () => {})
   /** Up to which step this attempt has trained; it goes on from a checkpoint, not from the beginning. */
   let trained = 0
+  /** The phase at work; one follows the other, and a checkpoint is stored beside them. */
+  let at = options.span ?? untraced.begin('run', undefined)
   return {
     log,
     bytes,
@@ -133,19 +138,30 @@ export async function openRunContext(options: RunContextOptions): Promise<Servic
     },
     checkpoints: {
       async latest() {
-        const found = await own(latestCheckpoint(files))
+        const found = await during(at, 'read checkpoint', () => own(latestCheckpoint(files)))
         trained = found?.step ?? 0
         return found
       },
       async save(checkpoint, { final = false } = {}) {
         // What led to a checkpoint must not be missing after it: a later attempt does not repeat those steps.
-        await journal.flush()
-        await own(saveCheckpoint(files, checkpoint, final))
+        await during(at, 'checkpoint', async () => {
+          await journal.flush()
+          await own(saveCheckpoint(files, checkpoint, final))
+        })
       },
     },
     artifacts: { put: async (name, type, content) => void (await own(putArtifact(files, name, type, content))) },
     embeddings: { put: (name, meta, rows) => own(putEmbeddings(files, name, meta, rows)) },
     findings: { report: (index, evaluation, findings) => own(reportFindings(files, index, evaluation, findings)) },
+    phase(name, work) {
+      const outer = at
+      return during(outer, name, (part) => {
+        at = part
+        return work().finally(() => {
+          at = outer
+        })
+      })
+    },
     flush: () => journal.flush(),
     async recordEngine(engine) {
       await files.write((client) =>

@@ -17,6 +17,8 @@ export interface Submission {
   /** What its runs need of a worker. */
   needs?: Partial<Needs>
   runs?: readonly { name: string; definition: unknown }[]
+  /** Where the runs stand in a trace. */
+  traceparent?: string | undefined
 }
 
 /** `mismatch`: the key was used within a day for something else, and nothing was accepted. */
@@ -69,8 +71,8 @@ async function insert(client: pg.ClientBase, experimentId: string, submission: S
     const id = newId()
     runIds.push(id)
     await client.query(
-      `INSERT INTO runs (id, experiment_id, name, priority, method, dataset, definition, needs)
-       VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+      `INSERT INTO runs (id, experiment_id, name, priority, method, dataset, definition, needs, traceparent)
+       VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
       [
         id,
         experimentId,
@@ -80,6 +82,7 @@ async function insert(client: pg.ClientBase, experimentId: string, submission: S
         nameOf(run.definition, 'dataset'),
         JSON.stringify(run.definition),
         JSON.stringify(needs),
+        submission.traceparent ?? null,
       ],
     )
     await record(client, { kind: 'run-queued', experimentId, runId: id })

@@ -1,3 +1,4 @@
+import type { Span } from '../../tracing.ts'
 import type { Changes } from '../changes.ts'
 import type { Log, Parts } from '../parts.ts'
 import type { Loaders } from './loaders.ts'
@@ -7,4 +8,6 @@ export interface GraphQLParts extends Parts {
   changes: Changes
   loaders: Loaders
   log: Log
+  /** Of the request, where it is traced. */
+  span?: Span | undefined
 }

@@ -52,7 +52,7 @@ function refusal(errors: readonly unknown[], request: FastifyRequest) {
 export function serveGraphQL(app: FastifyInstance, schema: GraphQLSchema, parts: GraphQLParts): void {
   app.register(mercurius, {
     schema,
-    context: () => ({ ...parts }),
+    context: (request) => ({ ...parts, span: request.span }),
     jit: 1,
     allowBatchedQueries: false,
     cache: 512,

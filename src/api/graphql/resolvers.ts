@@ -56,6 +56,7 @@ const mutations: Resolvers[string] = {
     const { experimentId, runIds, plan, replayed } = await submitExperiment(parts, asked.definition, {
       key,
       log: parts.log,
+      span: parts.span,
     })
     const runs = await parts.ledger.runs([...runIds])
     return { experimentId, runs: [...runs.values()], plan, replayed }

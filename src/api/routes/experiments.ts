@@ -69,7 +69,7 @@ function servePost(app: FastifyInstance, parts: Parts): void {
     async (request, reply) => {
       if (request.query.dryRun) return reply.send(await judgeDefinition(parts, request.body))
       const key = request.headers['idempotency-key']
-      const result = await submitExperiment(parts, request.body, { key, log: request.log })
+      const result = await submitExperiment(parts, request.body, { key, log: request.log, span: request.span })
       if (result.replayed) reply.header('idempotency-replayed', 'true')
       const { experimentId, runIds } = result
       return reply.code(202).header('location', `/v1/experiments/${experimentId}`).send({ experimentId, runIds })

@@ -25,7 +25,8 @@ export type Experiment = Prisma.ExperimentModel
 /**
  * Model Run
  * One training or evaluation. `attempt` is the fencing epoch: 0 before the first, and every write of an attempt names
- * its own. `version` grows with every change that a reader may want to see.
+ * its own. `version` grows with every change that a reader may want to see. `traceparent` is where its attempts stand
+ * in the trace of the request that asked for it.
  */
 export type Run = Prisma.RunModel
 /**

@@ -15,7 +15,8 @@ import type * as Prisma from "../internal/prismaNamespace.ts"
 /**
  * Model Run
  * One training or evaluation. `attempt` is the fencing epoch: 0 before the first, and every write of an attempt names
- * its own. `version` grows with every change that a reader may want to see.
+ * its own. `version` grows with every change that a reader may want to see. `traceparent` is where its attempts stand
+ * in the trace of the request that asked for it.
  */
 export type RunModel = runtime.Types.Result.DefaultSelection<Prisma.$RunPayload>
 
@@ -54,6 +55,7 @@ export type RunMinAggregateOutputType = {
   queuedAt: Date | null
   startedAt: Date | null
   finishedAt: Date | null
+  traceparent: string | null
 }
 
 export type RunMaxAggregateOutputType = {
@@ -71,6 +73,7 @@ export type RunMaxAggregateOutputType = {
   queuedAt: Date | null
   startedAt: Date | null
   finishedAt: Date | null
+  traceparent: string | null
 }
 
 export type RunCountAggregateOutputType = {
@@ -92,6 +95,7 @@ export type RunCountAggregateOutputType = {
   queuedAt: number
   startedAt: number
   finishedAt: number
+  traceparent: number
   _all: number
 }
 
@@ -123,6 +127,7 @@ export type RunMinAggregateInputType = {
   queuedAt?: true
   startedAt?: true
   finishedAt?: true
+  traceparent?: true
 }
 
 export type RunMaxAggregateInputType = {
@@ -140,6 +145,7 @@ export type RunMaxAggregateInputType = {
   queuedAt?: true
   startedAt?: true
   finishedAt?: true
+  traceparent?: true
 }
 
 export type RunCountAggregateInputType = {
@@ -161,6 +167,7 @@ export type RunCountAggregateInputType = {
   queuedAt?: true
   startedAt?: true
   finishedAt?: true
+  traceparent?: true
   _all?: true
 }
 
@@ -269,6 +276,7 @@ export type RunGroupByOutputType = {
   queuedAt: Date
   startedAt: Date | null
   finishedAt: Date | null
+  traceparent: string | null
   _count: RunCountAggregateOutputType | null
   _avg: RunAvgAggregateOutputType | null
   _sum: RunSumAggregateOutputType | null
@@ -313,6 +321,7 @@ export type RunWhereInput = {
   queuedAt?: Prisma.DateTimeFilter<"Run"> | Date | string
   startedAt?: Prisma.DateTimeNullableFilter<"Run"> | Date | string | null
   finishedAt?: Prisma.DateTimeNullableFilter<"Run"> | Date | string | null
+  traceparent?: Prisma.StringNullableFilter<"Run"> | string | null
   experiment?: Prisma.XOR<Prisma.ExperimentScalarRelationFilter, Prisma.ExperimentWhereInput>
   attempts?: Prisma.AttemptListRelationFilter
   checkpoints?: Prisma.StoredCheckpointListRelationFilter
@@ -341,6 +350,7 @@ export type RunOrderByWithRelationInput = {
   queuedAt?: Prisma.SortOrder
   startedAt?: Prisma.SortOrderInput | Prisma.SortOrder
   finishedAt?: Prisma.SortOrderInput | Prisma.SortOrder
+  traceparent?: Prisma.SortOrderInput | Prisma.SortOrder
   experiment?: Prisma.ExperimentOrderByWithRelationInput
   attempts?: Prisma.AttemptOrderByRelationAggregateInput
   checkpoints?: Prisma.StoredCheckpointOrderByRelationAggregateInput
@@ -372,6 +382,7 @@ export type RunWhereUniqueInput = Prisma.AtLeast<{
   queuedAt?: Prisma.DateTimeFilter<"Run"> | Date | string
   startedAt?: Prisma.DateTimeNullableFilter<"Run"> | Date | string | null
   finishedAt?: Prisma.DateTimeNullableFilter<"Run"> | Date | string | null
+  traceparent?: Prisma.StringNullableFilter<"Run"> | string | null
   experiment?: Prisma.XOR<Prisma.ExperimentScalarRelationFilter, Prisma.ExperimentWhereInput>
   attempts?: Prisma.AttemptListRelationFilter
   checkpoints?: Prisma.StoredCheckpointListRelationFilter
@@ -400,6 +411,7 @@ export type RunOrderByWithAggregationInput = {
   queuedAt?: Prisma.SortOrder
   startedAt?: Prisma.SortOrderInput | Prisma.SortOrder
   finishedAt?: Prisma.SortOrderInput | Prisma.SortOrder
+  traceparent?: Prisma.SortOrderInput | Prisma.SortOrder
   _count?: Prisma.RunCountOrderByAggregateInput
   _avg?: Prisma.RunAvgOrderByAggregateInput
   _max?: Prisma.RunMaxOrderByAggregateInput
@@ -429,6 +441,7 @@ export type RunScalarWhereWithAggregatesInput = {
   queuedAt?: Prisma.DateTimeWithAggregatesFilter<"Run"> | Date | string
   startedAt?: Prisma.DateTimeNullableWithAggregatesFilter<"Run"> | Date | string | null
   finishedAt?: Prisma.DateTimeNullableWithAggregatesFilter<"Run"> | Date | string | null
+  traceparent?: Prisma.StringNullableWithAggregatesFilter<"Run"> | string | null
 }
 
 export type RunCreateInput = {
@@ -449,6 +462,7 @@ export type RunCreateInput = {
   queuedAt?: Date | string
   startedAt?: Date | string | null
   finishedAt?: Date | string | null
+  traceparent?: string | null
   experiment: Prisma.ExperimentCreateNestedOneWithoutRunsInput
   attempts?: Prisma.AttemptCreateNestedManyWithoutRunInput
   checkpoints?: Prisma.StoredCheckpointCreateNestedManyWithoutRunInput
@@ -477,6 +491,7 @@ export type RunUncheckedCreateInput = {
   queuedAt?: Date | string
   startedAt?: Date | string | null
   finishedAt?: Date | string | null
+  traceparent?: string | null
   attempts?: Prisma.AttemptUncheckedCreateNestedManyWithoutRunInput
   checkpoints?: Prisma.StoredCheckpointUncheckedCreateNestedManyWithoutRunInput
   artifacts?: Prisma.ArtifactUncheckedCreateNestedManyWithoutRunInput
@@ -503,6 +518,7 @@ export type RunUpdateInput = {
   queuedAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   startedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   finishedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
+  traceparent?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   experiment?: Prisma.ExperimentUpdateOneRequiredWithoutRunsNestedInput
   attempts?: Prisma.AttemptUpdateManyWithoutRunNestedInput
   checkpoints?: Prisma.StoredCheckpointUpdateManyWithoutRunNestedInput
@@ -531,6 +547,7 @@ export type RunUncheckedUpdateInput = {
   queuedAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   startedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   finishedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
+  traceparent?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   attempts?: Prisma.AttemptUncheckedUpdateManyWithoutRunNestedInput
   checkpoints?: Prisma.StoredCheckpointUncheckedUpdateManyWithoutRunNestedInput
   artifacts?: Prisma.ArtifactUncheckedUpdateManyWithoutRunNestedInput
@@ -558,6 +575,7 @@ export type RunCreateManyInput = {
   queuedAt?: Date | string
   startedAt?: Date | string | null
   finishedAt?: Date | string | null
+  traceparent?: string | null
 }
 
 export type RunUpdateManyMutationInput = {
@@ -578,6 +596,7 @@ export type RunUpdateManyMutationInput = {
   queuedAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   startedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   finishedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
+  traceparent?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
 }
 
 export type RunUncheckedUpdateManyInput = {
@@ -599,6 +618,7 @@ export type RunUncheckedUpdateManyInput = {
   queuedAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   startedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   finishedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
+  traceparent?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
 }
 
 export type RunListRelationFilter = {
@@ -630,6 +650,7 @@ export type RunCountOrderByAggregateInput = {
   queuedAt?: Prisma.SortOrder
   startedAt?: Prisma.SortOrder
   finishedAt?: Prisma.SortOrder
+  traceparent?: Prisma.SortOrder
 }
 
 export type RunAvgOrderByAggregateInput = {
@@ -653,6 +674,7 @@ export type RunMaxOrderByAggregateInput = {
   queuedAt?: Prisma.SortOrder
   startedAt?: Prisma.SortOrder
   finishedAt?: Prisma.SortOrder
+  traceparent?: Prisma.SortOrder
 }
 
 export type RunMinOrderByAggregateInput = {
@@ -670,6 +692,7 @@ export type RunMinOrderByAggregateInput = {
   queuedAt?: Prisma.SortOrder
   startedAt?: Prisma.SortOrder
   finishedAt?: Prisma.SortOrder
+  traceparent?: Prisma.SortOrder
 }
 
 export type RunSumOrderByAggregateInput = {
@@ -839,6 +862,7 @@ export type RunCreateWithoutExperimentInput = {
   queuedAt?: Date | string
   startedAt?: Date | string | null
   finishedAt?: Date | string | null
+  traceparent?: string | null
   attempts?: Prisma.AttemptCreateNestedManyWithoutRunInput
   checkpoints?: Prisma.StoredCheckpointCreateNestedManyWithoutRunInput
   artifacts?: Prisma.ArtifactCreateNestedManyWithoutRunInput
@@ -865,6 +889,7 @@ export type RunUncheckedCreateWithoutExperimentInput = {
   queuedAt?: Date | string
   startedAt?: Date | string | null
   finishedAt?: Date | string | null
+  traceparent?: string | null
   attempts?: Prisma.AttemptUncheckedCreateNestedManyWithoutRunInput
   checkpoints?: Prisma.StoredCheckpointUncheckedCreateNestedManyWithoutRunInput
   artifacts?: Prisma.ArtifactUncheckedCreateNestedManyWithoutRunInput
@@ -921,6 +946,7 @@ export type RunScalarWhereInput = {
   queuedAt?: Prisma.DateTimeFilter<"Run"> | Date | string
   startedAt?: Prisma.DateTimeNullableFilter<"Run"> | Date | string | null
   finishedAt?: Prisma.DateTimeNullableFilter<"Run"> | Date | string | null
+  traceparent?: Prisma.StringNullableFilter<"Run"> | string | null
 }
 
 export type RunCreateWithoutAttemptsInput = {
@@ -941,6 +967,7 @@ export type RunCreateWithoutAttemptsInput = {
   queuedAt?: Date | string
   startedAt?: Date | string | null
   finishedAt?: Date | string | null
+  traceparent?: string | null
   experiment: Prisma.ExperimentCreateNestedOneWithoutRunsInput
   checkpoints?: Prisma.StoredCheckpointCreateNestedManyWithoutRunInput
   artifacts?: Prisma.ArtifactCreateNestedManyWithoutRunInput
@@ -968,6 +995,7 @@ export type RunUncheckedCreateWithoutAttemptsInput = {
   queuedAt?: Date | string
   startedAt?: Date | string | null
   finishedAt?: Date | string | null
+  traceparent?: string | null
   checkpoints?: Prisma.StoredCheckpointUncheckedCreateNestedManyWithoutRunInput
   artifacts?: Prisma.ArtifactUncheckedCreateNestedManyWithoutRunInput
   embeddings?: Prisma.EmbeddingSetUncheckedCreateNestedManyWithoutRunInput
@@ -1009,6 +1037,7 @@ export type RunUpdateWithoutAttemptsInput = {
   queuedAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   startedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   finishedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
+  traceparent?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   experiment?: Prisma.ExperimentUpdateOneRequiredWithoutRunsNestedInput
   checkpoints?: Prisma.StoredCheckpointUpdateManyWithoutRunNestedInput
   artifacts?: Prisma.ArtifactUpdateManyWithoutRunNestedInput
@@ -1036,6 +1065,7 @@ export type RunUncheckedUpdateWithoutAttemptsInput = {
   queuedAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   startedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   finishedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
+  traceparent?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   checkpoints?: Prisma.StoredCheckpointUncheckedUpdateManyWithoutRunNestedInput
   artifacts?: Prisma.ArtifactUncheckedUpdateManyWithoutRunNestedInput
   embeddings?: Prisma.EmbeddingSetUncheckedUpdateManyWithoutRunNestedInput
@@ -1061,6 +1091,7 @@ export type RunCreateWithoutArchiveInput = {
   queuedAt?: Date | string
   startedAt?: Date | string | null
   finishedAt?: Date | string | null
+  traceparent?: string | null
   experiment: Prisma.ExperimentCreateNestedOneWithoutRunsInput
   attempts?: Prisma.AttemptCreateNestedManyWithoutRunInput
   checkpoints?: Prisma.StoredCheckpointCreateNestedManyWithoutRunInput
@@ -1088,6 +1119,7 @@ export type RunUncheckedCreateWithoutArchiveInput = {
   queuedAt?: Date | string
   startedAt?: Date | string | null
   finishedAt?: Date | string | null
+  traceparent?: string | null
   attempts?: Prisma.AttemptUncheckedCreateNestedManyWithoutRunInput
   checkpoints?: Prisma.StoredCheckpointUncheckedCreateNestedManyWithoutRunInput
   artifacts?: Prisma.ArtifactUncheckedCreateNestedManyWithoutRunInput
@@ -1129,6 +1161,7 @@ export type RunUpdateWithoutArchiveInput = {
   queuedAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   startedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   finishedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
+  traceparent?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   experiment?: Prisma.ExperimentUpdateOneRequiredWithoutRunsNestedInput
   attempts?: Prisma.AttemptUpdateManyWithoutRunNestedInput
   checkpoints?: Prisma.StoredCheckpointUpdateManyWithoutRunNestedInput
@@ -1156,6 +1189,7 @@ export type RunUncheckedUpdateWithoutArchiveInput = {
   queuedAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   startedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   finishedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
+  traceparent?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   attempts?: Prisma.AttemptUncheckedUpdateManyWithoutRunNestedInput
   checkpoints?: Prisma.StoredCheckpointUncheckedUpdateManyWithoutRunNestedInput
   artifacts?: Prisma.ArtifactUncheckedUpdateManyWithoutRunNestedInput
@@ -1181,6 +1215,7 @@ export type RunCreateWithoutCheckpointsInput = {
   queuedAt?: Date | string
   startedAt?: Date | string | null
   finishedAt?: Date | string | null
+  traceparent?: string | null
   experiment: Prisma.ExperimentCreateNestedOneWithoutRunsInput
   attempts?: Prisma.AttemptCreateNestedManyWithoutRunInput
   artifacts?: Prisma.ArtifactCreateNestedManyWithoutRunInput
@@ -1208,6 +1243,7 @@ export type RunUncheckedCreateWithoutCheckpointsInput = {
   queuedAt?: Date | string
   startedAt?: Date | string | null
   finishedAt?: Date | string | null
+  traceparent?: string | null
   attempts?: Prisma.AttemptUncheckedCreateNestedManyWithoutRunInput
   artifacts?: Prisma.ArtifactUncheckedCreateNestedManyWithoutRunInput
   embeddings?: Prisma.EmbeddingSetUncheckedCreateNestedManyWithoutRunInput
@@ -1249,6 +1285,7 @@ export type RunUpdateWithoutCheckpointsInput = {
   queuedAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   startedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   finishedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
+  traceparent?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   experiment?: Prisma.ExperimentUpdateOneRequiredWithoutRunsNestedInput
   attempts?: Prisma.AttemptUpdateManyWithoutRunNestedInput
   artifacts?: Prisma.ArtifactUpdateManyWithoutRunNestedInput
@@ -1276,6 +1313,7 @@ export type RunUncheckedUpdateWithoutCheckpointsInput = {
   queuedAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   startedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   finishedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
+  traceparent?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   attempts?: Prisma.AttemptUncheckedUpdateManyWithoutRunNestedInput
   artifacts?: Prisma.ArtifactUncheckedUpdateManyWithoutRunNestedInput
   embeddings?: Prisma.EmbeddingSetUncheckedUpdateManyWithoutRunNestedInput
@@ -1301,6 +1339,7 @@ export type RunCreateWithoutArtifactsInput = {
   queuedAt?: Date | string
   startedAt?: Date | string | null
   finishedAt?: Date | string | null
+  traceparent?: string | null
   experiment: Prisma.ExperimentCreateNestedOneWithoutRunsInput
   attempts?: Prisma.AttemptCreateNestedManyWithoutRunInput
   checkpoints?: Prisma.StoredCheckpointCreateNestedManyWithoutRunInput
@@ -1328,6 +1367,7 @@ export type RunUncheckedCreateWithoutArtifactsInput = {
   queuedAt?: Date | string
   startedAt?: Date | string | null
   finishedAt?: Date | string | null
+  traceparent?: string | null
   attempts?: Prisma.AttemptUncheckedCreateNestedManyWithoutRunInput
   checkpoints?: Prisma.StoredCheckpointUncheckedCreateNestedManyWithoutRunInput
   embeddings?: Prisma.EmbeddingSetUncheckedCreateNestedManyWithoutRunInput
@@ -1369,6 +1409,7 @@ export type RunUpdateWithoutArtifactsInput = {
   queuedAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   startedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   finishedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
+  traceparent?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   experiment?: Prisma.ExperimentUpdateOneRequiredWithoutRunsNestedInput
   attempts?: Prisma.AttemptUpdateManyWithoutRunNestedInput
   checkpoints?: Prisma.StoredCheckpointUpdateManyWithoutRunNestedInput
@@ -1396,6 +1437,7 @@ export type RunUncheckedUpdateWithoutArtifactsInput = {
   queuedAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   startedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   finishedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
+  traceparent?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   attempts?: Prisma.AttemptUncheckedUpdateManyWithoutRunNestedInput
   checkpoints?: Prisma.StoredCheckpointUncheckedUpdateManyWithoutRunNestedInput
   embeddings?: Prisma.EmbeddingSetUncheckedUpdateManyWithoutRunNestedInput
@@ -1421,6 +1463,7 @@ export type RunCreateWithoutEmbeddingsInput = {
   queuedAt?: Date | string
   startedAt?: Date | string | null
   finishedAt?: Date | string | null
+  traceparent?: string | null
   experiment: Prisma.ExperimentCreateNestedOneWithoutRunsInput
   attempts?: Prisma.AttemptCreateNestedManyWithoutRunInput
   checkpoints?: Prisma.StoredCheckpointCreateNestedManyWithoutRunInput
@@ -1448,6 +1491,7 @@ export type RunUncheckedCreateWithoutEmbeddingsInput = {
   queuedAt?: Date | string
   startedAt?: Date | string | null
   finishedAt?: Date | string | null
+  traceparent?: string | null
   attempts?: Prisma.AttemptUncheckedCreateNestedManyWithoutRunInput
   checkpoints?: Prisma.StoredCheckpointUncheckedCreateNestedManyWithoutRunInput
   artifacts?: Prisma.ArtifactUncheckedCreateNestedManyWithoutRunInput
@@ -1489,6 +1533,7 @@ export type RunUpdateWithoutEmbeddingsInput = {
   queuedAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   startedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   finishedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
+  traceparent?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   experiment?: Prisma.ExperimentUpdateOneRequiredWithoutRunsNestedInput
   attempts?: Prisma.AttemptUpdateManyWithoutRunNestedInput
   checkpoints?: Prisma.StoredCheckpointUpdateManyWithoutRunNestedInput
@@ -1516,6 +1561,7 @@ export type RunUncheckedUpdateWithoutEmbeddingsInput = {
   queuedAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   startedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   finishedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
+  traceparent?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   attempts?: Prisma.AttemptUncheckedUpdateManyWithoutRunNestedInput
   checkpoints?: Prisma.StoredCheckpointUncheckedUpdateManyWithoutRunNestedInput
   artifacts?: Prisma.ArtifactUncheckedUpdateManyWithoutRunNestedInput
@@ -1541,6 +1587,7 @@ export type RunCreateWithoutFindingsInput = {
   queuedAt?: Date | string
   startedAt?: Date | string | null
   finishedAt?: Date | string | null
+  traceparent?: string | null
   experiment: Prisma.ExperimentCreateNestedOneWithoutRunsInput
   attempts?: Prisma.AttemptCreateNestedManyWithoutRunInput
   checkpoints?: Prisma.StoredCheckpointCreateNestedManyWithoutRunInput
@@ -1568,6 +1615,7 @@ export type RunUncheckedCreateWithoutFindingsInput = {
   queuedAt?: Date | string
   startedAt?: Date | string | null
   finishedAt?: Date | string | null
+  traceparent?: string | null
   attempts?: Prisma.AttemptUncheckedCreateNestedManyWithoutRunInput
   checkpoints?: Prisma.StoredCheckpointUncheckedCreateNestedManyWithoutRunInput
   artifacts?: Prisma.ArtifactUncheckedCreateNestedManyWithoutRunInput
@@ -1609,6 +1657,7 @@ export type RunUpdateWithoutFindingsInput = {
   queuedAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   startedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   finishedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
+  traceparent?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   experiment?: Prisma.ExperimentUpdateOneRequiredWithoutRunsNestedInput
   attempts?: Prisma.AttemptUpdateManyWithoutRunNestedInput
   checkpoints?: Prisma.StoredCheckpointUpdateManyWithoutRunNestedInput
@@ -1636,6 +1685,7 @@ export type RunUncheckedUpdateWithoutFindingsInput = {
   queuedAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   startedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   finishedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
+  traceparent?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   attempts?: Prisma.AttemptUncheckedUpdateManyWithoutRunNestedInput
   checkpoints?: Prisma.StoredCheckpointUncheckedUpdateManyWithoutRunNestedInput
   artifacts?: Prisma.ArtifactUncheckedUpdateManyWithoutRunNestedInput
@@ -1661,6 +1711,7 @@ export type RunCreateManyExperimentInput = {
   queuedAt?: Date | string
   startedAt?: Date | string | null
   finishedAt?: Date | string | null
+  traceparent?: string | null
 }
 
 export type RunUpdateWithoutExperimentInput = {
@@ -1681,6 +1732,7 @@ export type RunUpdateWithoutExperimentInput = {
   queuedAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   startedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   finishedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
+  traceparent?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   attempts?: Prisma.AttemptUpdateManyWithoutRunNestedInput
   checkpoints?: Prisma.StoredCheckpointUpdateManyWithoutRunNestedInput
   artifacts?: Prisma.ArtifactUpdateManyWithoutRunNestedInput
@@ -1707,6 +1759,7 @@ export type RunUncheckedUpdateWithoutExperimentInput = {
   queuedAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   startedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   finishedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
+  traceparent?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   attempts?: Prisma.AttemptUncheckedUpdateManyWithoutRunNestedInput
   checkpoints?: Prisma.StoredCheckpointUncheckedUpdateManyWithoutRunNestedInput
   artifacts?: Prisma.ArtifactUncheckedUpdateManyWithoutRunNestedInput
@@ -1733,6 +1786,7 @@ export type RunUncheckedUpdateManyWithoutExperimentInput = {
   queuedAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   startedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   finishedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
+  traceparent?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
 }
 
 
@@ -1821,6 +1875,7 @@ export type RunSelect<ExtArgs extends runtime.Types.Extensions.InternalArgs = ru
   queuedAt?: boolean
   startedAt?: boolean
   finishedAt?: boolean
+  traceparent?: boolean
   experiment?: boolean | Prisma.ExperimentDefaultArgs<ExtArgs>
   attempts?: boolean | Prisma.Run$attemptsArgs<ExtArgs>
   checkpoints?: boolean | Prisma.Run$checkpointsArgs<ExtArgs>
@@ -1850,6 +1905,7 @@ export type RunSelectCreateManyAndReturn<ExtArgs extends runtime.Types.Extension
   queuedAt?: boolean
   startedAt?: boolean
   finishedAt?: boolean
+  traceparent?: boolean
   experiment?: boolean | Prisma.ExperimentDefaultArgs<ExtArgs>
 }, ExtArgs["result"]["run"]>
 
@@ -1872,6 +1928,7 @@ export type RunSelectUpdateManyAndReturn<ExtArgs extends runtime.Types.Extension
   queuedAt?: boolean
   startedAt?: boolean
   finishedAt?: boolean
+  traceparent?: boolean
   experiment?: boolean | Prisma.ExperimentDefaultArgs<ExtArgs>
 }, ExtArgs["result"]["run"]>
 
@@ -1894,9 +1951,10 @@ export type RunSelectScalar = {
   queuedAt?: boolean
   startedAt?: boolean
   finishedAt?: boolean
+  traceparent?: boolean
 }
 
-export type RunOmit<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetOmit<"id" | "experimentId" | "name" | "state" | "priority" | "method" | "dataset" | "definition" | "needs" | "progress" | "failure" | "attempt" | "version" | "cancelRequested" | "createdAt" | "queuedAt" | "startedAt" | "finishedAt", ExtArgs["result"]["run"]>
+export type RunOmit<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetOmit<"id" | "experimentId" | "name" | "state" | "priority" | "method" | "dataset" | "definition" | "needs" | "progress" | "failure" | "attempt" | "version" | "cancelRequested" | "createdAt" | "queuedAt" | "startedAt" | "finishedAt" | "traceparent", ExtArgs["result"]["run"]>
 export type RunInclude<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = {
   experiment?: boolean | Prisma.ExperimentDefaultArgs<ExtArgs>
   attempts?: boolean | Prisma.Run$attemptsArgs<ExtArgs>
@@ -1947,6 +2005,7 @@ export type $RunPayload<ExtArgs extends runtime.Types.Extensions.InternalArgs = 
     queuedAt: Date
     startedAt: Date | null
     finishedAt: Date | null
+    traceparent: string | null
   }, ExtArgs["result"]["run"]>
   composites: {}
 }
@@ -2395,6 +2454,7 @@ export interface RunFieldRefs {
   readonly queuedAt: Prisma.FieldRef<"Run", 'DateTime'>
   readonly startedAt: Prisma.FieldRef<"Run", 'DateTime'>
   readonly finishedAt: Prisma.FieldRef<"Run", 'DateTime'>
+  readonly traceparent: Prisma.FieldRef<"Run", 'String'>
 }
     
 
