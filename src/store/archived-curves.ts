@@ -13,7 +13,8 @@ export interface PointRow {
   series: string
   step: number
   value: number
-  time: Date
+  /** Milliseconds since 1970; as text they would cost more than the rest of the row. */
+  time: number
   /** Points that the shown ones stand for; null where all are shown. */
   total: number | null
 }
@@ -68,7 +69,7 @@ async function readFile(objects: Shelf, archive: Archive | undefined, wanted: re
       series: series.id,
       step: points.steps[at]!,
       value: points.values[at]!,
-      time: new Date(points.times[at]!),
+      time: points.times[at]!,
       total,
     })
     found.set(series.id, thin(points, places).map(row))

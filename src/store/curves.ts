@@ -138,12 +138,12 @@ const pointsOfSeries = `WITH stretch AS MATERIALIZED (
   )
   SELECT chosen.series_id AS series, point.*, total.points AS total FROM chosen JOIN total USING (series_id)
   CROSS JOIN LATERAL (
-    SELECT step::float8, value, time FROM metric_points AS point
+    SELECT step::float8, value, date_part('epoch', time) * 1000 AS time FROM metric_points AS point
     WHERE point.series_id = chosen.series_id AND point.step = chosen.step LIMIT 1
   ) AS point
   UNION ALL
   SELECT stretch.series_id, point.*, NULL FROM stretch CROSS JOIN LATERAL (
-    SELECT step::float8, value, time FROM metric_points AS point
+    SELECT step::float8, value, date_part('epoch', time) * 1000 AS time FROM metric_points AS point
     WHERE point.series_id = stretch.series_id AND step BETWEEN lo AND hi LIMIT 1000000
   ) AS point WHERE width = 0
   ORDER BY 1, 2`
@@ -213,7 +213,11 @@ export async function readEachCurves(
     const points = inRows.get(id) ?? file?.get(id) ?? []
     if (points.length === 0) continue // between two points there is nothing
     const sampled = (points[0]!.total ?? points.length) > points.length
-    shown.push({ name, sampled, points: points.map(({ step, value, time }) => ({ step, value, time })) })
+    shown.push({
+      name,
+      sampled,
+      points: points.map(({ step, value, time }) => ({ step, value, time: new Date(Math.round(time)) })),
+    })
   }
   return curves
 }
