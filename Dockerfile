@@ -12,7 +12,7 @@ RUN cd node_modules/onnxruntime-node/bin/napi-v6 \
     && find . -mindepth 2 -maxdepth 2 ! -path "./linux/$(node -p process.arch)" -exec rm -r {} + \
     && find . -type d -empty -delete
 
-FROM node:24-bookworm-slim
+FROM node:24-bookworm-slim AS service
 ENV NODE_ENV=production GESTALT_HOME=/var/lib/gestalt
 WORKDIR /app
 COPY --from=build /app/package.json ./
@@ -28,3 +28,11 @@ VOLUME /var/lib/gestalt
 EXPOSE 4000
 ENTRYPOINT ["node", "bin/gestalt.js"]
 CMD ["api"]
+
+# For engines that compute on GPUs by Vulkan: its loader. The driver comes from the host, by the container runtime.
+FROM service AS gpu
+USER root
+RUN apt-get update && apt-get install -y --no-install-recommends libvulkan1 && rm -rf /var/lib/apt/lists/*
+USER node
+
+FROM service

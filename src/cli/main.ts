@@ -105,9 +105,11 @@ program
 program
   .command('worker')
   .description('start one worker process alone (DATABASE_URL names its Postgres)')
+  .option('--check', 'start none: exit 1 where the one on this host has fallen silent, for health checks')
   .addOption(new Option('--await-database').hideHelp())
   .action(
-    action(async (config, _output, options: { awaitDatabase?: boolean }) => {
+    action(async (config, output, options: { awaitDatabase?: boolean; check?: boolean }) => {
+      if (options.check) return (await import('./worker-check.ts')).checkWorker(config, output)
       const [{ startWorker }, serve] = await Promise.all([import('../worker.ts'), import('./serve.ts')])
       return serve.serveUntilStopped(await startWorker(await serve.settled(config, options)))
     }),

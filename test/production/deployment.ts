@@ -25,6 +25,7 @@ export async function deploy(): Promise<Deployment> {
     MINIO_ROOT_PASSWORD: 'a-password-for-the-tests',
     GESTALT_TOKEN: token,
     GRAFANA_PASSWORD: 'another-password',
+    GRAFANA_DATABASE_PASSWORD: 'a-third-password',
   }
   const services = readCompose(values)
   const { environment } = services.worker!

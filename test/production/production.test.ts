@@ -231,8 +231,9 @@ describe.skipIf(!canDeploy)('two APIs and three workers on Postgres, Redis and S
 
 it('has a docker-compose.yml that Compose understands', (context) => {
   if (spawnSync('docker-compose', ['version']).error) return context.skip('there is no docker-compose here')
-  const variables = { POSTGRES_PASSWORD: 'a', MINIO_ROOT_PASSWORD: 'b', GESTALT_TOKEN: 'c', GRAFANA_PASSWORD: 'd' }
-  const env = { PATH: process.env.PATH, ...variables }
+  const variables = { POSTGRES_PASSWORD: 'a', MINIO_ROOT_PASSWORD: 'b', GESTALT_TOKEN: 'c' }
+  const more = { GRAFANA_PASSWORD: 'd', GRAFANA_DATABASE_PASSWORD: 'e' }
+  const env = { PATH: process.env.PATH, ...variables, ...more }
   const cwd = new URL('../..', import.meta.url)
   const check = (more: object) => spawnSync('docker-compose', ['config', '-q'], { cwd, env: { ...env, ...more } })
   expect(check({})).toMatchObject({ status: 0 })
