@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { existsSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -105,6 +106,25 @@ describe('the dashboards as files', () => {
         expect(datasources.get(uid), panel.title).toBe(type)
     }
     for (const { datasource } of templating.list) expect(datasources.has(datasource.uid)).toBe(true)
+  })
+})
+
+describe('docker-compose.yml', () => {
+  const read = (file: string) => readFileSync(path(file), 'utf8')
+  const compose = read('docker-compose.yml')
+
+  it('mounts folders that are there', () => {
+    const mounted = [...compose.matchAll(/- \.\/(\S+):\/\S+:ro$/gm)].map(([, folder]) => folder!)
+    expect(mounted.length).toBe(3)
+    expect(mounted.filter((folder) => !existsSync(path(folder)))).toEqual([])
+  })
+
+  it('serves the metrics where Prometheus looks for them, and makes the role that Grafana is', () => {
+    const [, port] = /GESTALT_METRICS_PORT: (\d+)/.exec(compose)!
+    expect(read('deploy/prometheus/prometheus.yml')).toContain(`port: ${port}\n`)
+    const [, role] = /--grafana-role, (\w+)\]/.exec(compose)!
+    expect(compose).toContain(`ALTER ROLE ${role} LOGIN`)
+    expect(read('deploy/grafana/provisioning/datasources/gestalt.yaml')).toContain(`user: ${role}\n`)
   })
 })
 
