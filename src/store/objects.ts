@@ -18,7 +18,7 @@ export interface StoredObject {
 
 /**
  * Files under keys such as `runs/<id>/checkpoints/<name>`: an S3 bucket or a directory. An object is there whole or
- * not at all; what is read in full is verified against the digest that was recorded when it was written.
+ * not at all; what is read in full is verified against a checksum that was recorded when it was written.
  */
 export interface ObjectStore {
   /** Stores under the key, replacing what was there, and verifies what is stored. Throws NoRoom. */

@@ -1,7 +1,7 @@
-import { createHash } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import { Readable } from 'node:stream'
-import { damaged, type StoredObject } from './objects.ts'
+import type { Checksum } from './checksum.ts'
+import { damaged } from './objects.ts'
 import { Silence } from './s3-faults.ts'
 import { type Persistence, Tries } from './s3-tries.ts'
 
@@ -14,8 +14,8 @@ export interface Source {
   open(start: number): Promise<IncomingMessage>
   /** Of the first byte wanted. */
   start: number
-  /** What the bytes must be; undefined where that is not known, or not all of them are read. */
-  expected?: StoredObject
+  /** What all the bytes must be; undefined where that is not known, or not all of them are read. */
+  checksum?: Checksum
   translate(error: unknown): unknown
 }
 
@@ -24,7 +24,6 @@ class Download extends Readable {
   private readonly source: Source
   private readonly persistence: Persistence
   private readonly tries: Tries
-  private readonly hash = createHash('sha256')
   private readonly etag: string | undefined
   private readonly size: number
   private response: IncomingMessage | undefined
@@ -75,7 +74,7 @@ class Download extends Readable {
   }
 
   private accept(response: IncomingMessage, chunk: Buffer): void {
-    if (this.source.expected) this.hash.update(chunk)
+    this.source.checksum?.update(chunk)
     this.seen += chunk.length
     if (this.seen >= this.progressAt) {
       this.progressAt = this.seen + progress
@@ -91,11 +90,10 @@ class Download extends Readable {
 
   private finish(): void {
     clearTimeout(this.timer)
-    const { key, expected } = this.source
+    const { key, checksum } = this.source
     if (Number.isFinite(this.size) && this.seen !== this.size)
       this.destroy(damaged(key, `it has ${this.seen} bytes instead of ${this.size}`))
-    else if (expected && (this.seen !== expected.size || this.hash.digest('hex') !== expected.sha256))
-      this.destroy(damaged(key, 'its digest differs'))
+    else if (checksum?.holds() === false) this.destroy(damaged(key, 'its digest differs'))
     else this.push(null)
   }
 

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { type FileHandle, mkdtemp, open, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { crc32 } from 'node:zlib'
 import { NoRoom } from '../errors.ts'
 import type { StoredObject } from './objects.ts'
 
@@ -12,6 +13,7 @@ const mostParts = 10_000
 
 /** Bytes whose size and digest are known before they are sent, to be had again for another try. */
 export interface Ready extends StoredObject {
+  crc32: number
   part(start: number, end: number): Promise<Buffer>
   dispose(): Promise<void>
 }
@@ -29,7 +31,7 @@ export function partsOf(size: number): { number: number; start: number; end: num
 function inMemory(key: string, bytes: Buffer): Ready {
   const sha256 = createHash('sha256').update(bytes).digest('hex')
   const part = async (start: number, end: number) => bytes.subarray(start, end)
-  return { key, size: bytes.length, sha256, part, dispose: async () => {} }
+  return { key, size: bytes.length, sha256, crc32: crc32(bytes), part, dispose: async () => {} }
 }
 
 async function fill(file: FileHandle, start: number, end: number): Promise<Buffer> {
@@ -63,19 +65,21 @@ async function inFile(key: string, first: readonly Uint8Array[], rest: AsyncIter
     const handle = await open(join(folder, 'object'), 'wx+', 0o600)
     file = handle
     const hash = createHash('sha256')
-    let size = 0
+    let [size, crc] = [0, 0]
     const write = async (chunk: Uint8Array) => {
       // Hashed while the system writes.
       const written = handle.writeFile(chunk).catch((error: unknown) => {
         throw noRoomHere(error)
       })
       hash.update(chunk)
+      crc = crc32(chunk, crc)
       size += chunk.length
       await written
     }
     for (const chunk of first) await write(chunk)
     for (let next = await rest.next(); !next.done; next = await rest.next()) await write(next.value)
-    return { key, size, sha256: hash.digest('hex'), part: (start, end) => fill(handle, start, end), dispose }
+    const part = (start: number, end: number) => fill(handle, start, end)
+    return { key, size, sha256: hash.digest('hex'), crc32: crc, part, dispose }
   } catch (error) {
     await dispose()
     throw error

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { writeCrc } from './checksum.ts'
 import { damaged } from './objects.ts'
 import { type Bucket, isStored } from './s3-bucket.ts'
 import { absent, isPassing, Refusal } from './s3-faults.ts'
@@ -98,6 +99,7 @@ async function putParts(bucket: Bucket, object: Ready, headers: Headers): Promis
 
 /** Sends an object, whole or in parts, and verifies that the store has it. */
 export function upload(bucket: Bucket, object: Ready, type: string): Promise<void> {
-  const headers = { 'Content-Type': type, 'x-amz-meta-sha256': object.sha256 }
+  const { sha256, crc32 } = object
+  const headers = { 'Content-Type': type, 'x-amz-meta-sha256': sha256, 'x-amz-meta-crc32': writeCrc(crc32) }
   return object.size > partSize ? putParts(bucket, object, headers) : putWhole(bucket, object, headers)
 }

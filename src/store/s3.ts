@@ -3,6 +3,7 @@ import { Readable } from 'node:stream'
 import { Client } from 'minio'
 import type { S3Config } from '../config.ts'
 import { Misconfigured, NotFound, Unavailable } from '../errors.ts'
+import { recordedChecksum } from './checksum.ts'
 import { newId } from './id.ts'
 import { isKey, type ObjectStore, readAll, refuseKey } from './objects.ts'
 import { ask, type Bucket, codeOf } from './s3-bucket.ts'
@@ -44,15 +45,9 @@ async function read(bucket: Bucket, key: string, range?: { start: number; end?: 
   const start = range?.start ?? 0
   try {
     const first = await again(persistence, () => open(start))
-    const sha256 = first.headers['x-amz-meta-sha256']
-    const size = Number(first.headers['content-length'])
-    // Objects that others put there carry no digest.
-    const expected = range || typeof sha256 !== 'string' ? undefined : { key, size, sha256 }
-    return download(
-      { key, open, start, expected, translate: (error) => translate(error, 'read', key) },
-      first,
-      persistence,
-    )
+    const checksum = range ? undefined : recordedChecksum(first.headers)
+    const source = { key, open, start, checksum, translate: (error: unknown) => translate(error, 'read', key) }
+    return download(source, first, persistence)
   } catch (error) {
     if (range && codeOf(error) === 'InvalidRange') return Readable.from([])
     throw translate(error, 'read', key)

@@ -1,5 +1,6 @@
 import { spawnSync } from 'node:child_process'
-import { readdirSync, rmSync } from 'node:fs'
+import { randomBytes } from 'node:crypto'
+import { mkdtempSync, readdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:http'
 import { type AddressInfo, createServer as createTcpServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -107,6 +108,28 @@ describe.skipIf(!hasS3)('an S3 server', () => {
     }
   })
 
+  it.skipIf(!hasOwnS3)('whose disk changes bytes or loses some does not pass them off as what was put', async () => {
+    const root = mkdtempSync(join(tmpdir(), 'gestalt-rot-'))
+    const rotting = await startServer({ root })
+    try {
+      const store = openS3(rotting.config)
+      for (const [key, size] of Object.entries({ 'runs/small': 100_000, 'runs/large': partSize + 1000 })) {
+        const bytes = randomBytes(size)
+        await store.put(key, bytes)
+        const file = join(root, 'data', rotting.config.bucket, key)
+        const damagedError = { code: 'damaged', message: expect.stringContaining(key) }
+        bytes[size >> 1]! ^= 1
+        writeFileSync(file, bytes)
+        await expect(store.get(key).then(readAll)).rejects.toMatchObject(damagedError)
+        truncateSync(file, size - 1)
+        await expect(store.get(key).then(readAll)).rejects.toMatchObject(damagedError)
+      }
+    } finally {
+      rotting.stop()
+      rmSync(root, { recursive: true, force: true })
+    }
+  })
+
   it('is sent no more than it can hold on the way: a stream waits in a file that goes again', async () => {
     const before = readdirSync(tmpdir()).filter((name) => name.startsWith('gestalt-upload-'))
     const store = openS3(server.config)
@@ -171,8 +194,8 @@ describe('an object store that', () => {
       await expect(openS3(config).put('a', Buffer.from('x'))).rejects.toMatchObject({ code: 'damaged' })
     })
 
-    it('is damaged when what it gives is not what was put', async () => {
-      answer = { status: 200, body: 'x', headers: { 'x-amz-meta-sha256': 'other', 'content-length': '1' } }
+    it.each(['sha256', 'crc32'])('is damaged when what it gives has another %s than what was put', async (name) => {
+      answer = { status: 200, body: 'x', headers: { [`x-amz-meta-${name}`]: 'other', 'content-length': '1' } }
       const stream = await openS3(config).get('a')
       await expect(stream.toArray()).rejects.toMatchObject({ code: 'damaged' })
     })
