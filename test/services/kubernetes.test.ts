@@ -70,7 +70,7 @@ describe.skipIf(!canCheck)('the Kubernetes manifests', () => {
     const wrong = structuredClone(resources.find(({ kind }) => kind === 'Deployment')!)
     Object.assign(wrong.spec.template.spec.containers[0]!, { image: 7 })
     await expect(validate(wrong)).rejects.toThrow(/image/)
-    expect(build('base')).toHaveLength(5)
+    expect(build('base')).toHaveLength(6)
   })
 
   it('start processes with settings that these understand', () => {
