@@ -1,7 +1,7 @@
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
-import { createServer } from 'node:net'
+import { connect, createServer } from 'node:net'
 import { homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -33,7 +33,10 @@ function freePort(): Promise<number> {
 
 async function answers(port: number): Promise<void> {
   for (let waited = 0; waited < 200; waited++) {
-    if (await fetch(`http://127.0.0.1:${port}/`).then(Boolean, () => false)) return
+    const socket = connect(port, '127.0.0.1')
+    const there = await once(socket, 'connect').then(Boolean, () => false)
+    socket.destroy()
+    if (there) return
     await sleep(50)
   }
   throw new Error('versitygw does not answer')
@@ -47,20 +50,48 @@ export interface OwnS3 {
   stop(): void
 }
 
-/** `root`: where it keeps what it is given. `readOnly`: it takes nothing. The bucket is made. */
-export async function startServer(
-  options: { root?: string; readOnly?: boolean; keys?: typeof standard } = {},
-): Promise<OwnS3> {
+interface OwnS3Options {
+  /** Where it keeps what it is given. */
+  root?: string
+  /** Otherwise a standard pair, and a bucket, which is made. */
+  keys?: typeof standard
+  /** It takes nothing. */
+  readOnly?: boolean
+  /** It speaks TLS, and signs for itself. */
+  certificate?: Certificate
+}
+
+/** Files of a certificate for this machine's own address. */
+export interface Certificate {
+  certificate: string
+  key: string
+}
+
+/** Whether a certificate can be made here. */
+export const canCertify = spawnSync('openssl', ['version']).status === 0
+
+export function makeCertificate(folder: string): Certificate {
+  const files = { certificate: join(folder, 'certificate.pem'), key: join(folder, 'key.pem') }
+  const made = ['-out', files.certificate, '-keyout', files.key, '-days', '2', '-subj', '/CN=gestalt-test']
+  const kind = ['-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes']
+  execFileSync('openssl', ['req', ...kind, ...made, '-addext', 'subjectAltName=IP:127.0.0.1'], { stdio: 'ignore' })
+  return files
+}
+
+export async function startServer(options: OwnS3Options = {}): Promise<OwnS3> {
   const { accessKey, secretKey, bucket } = options.keys ?? standard
   const root = options.root ?? mkdtempSync(join(tmpdir(), 'gestalt-s3-'))
   for (const name of [`data/${bucket}`, 'sidecar']) mkdirSync(join(root, name), { recursive: true })
   const port = await freePort()
   const args = ['--port', `127.0.0.1:${port}`, '--quiet', '--access', accessKey, '--secret', secretKey]
   if (options.readOnly) args.push('--readonly')
+  const { certificate } = options
+  if (certificate) args.push('--cert', certificate.certificate, '--key', certificate.key)
+  const useSSL = certificate !== undefined
   const backend = ['posix', '--sidecar', join(root, 'sidecar'), join(root, 'data')]
   let child: ChildProcess | undefined
   const server: OwnS3 = {
-    config: { endPoint: '127.0.0.1', port, useSSL: false, region, bucket, accessKey, secretKey, pathStyle: true },
+    config: { endPoint: '127.0.0.1', port, useSSL, region, bucket, accessKey, secretKey, pathStyle: true },
     async start() {
       child = spawn(program()!, [...args, ...backend], { stdio: 'ignore' })
       await answers(port)

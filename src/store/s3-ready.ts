@@ -7,7 +7,7 @@ import { NoRoom } from '../errors.ts'
 import type { StoredObject } from './objects.ts'
 
 /** Larger objects are sent in parts of at least this size, in bytes. */
-export const partSize = 16 * 2 ** 20
+export const partSize = 8 * 2 ** 20
 /** S3 takes no more parts of one object. */
 const mostParts = 10_000
 

@@ -178,7 +178,7 @@ describe.skipIf(!hasS3)('an object store behind a network that fails', () => {
     proxy.faults = (request) =>
       isPart(request) && request.query.get('partNumber') === '2' ? { answer: 500 } : undefined
     async function* pieces() {
-      yield* [large.subarray(0, 20_000_000), large.subarray(20_000_000)]
+      yield* [large.subarray(0, 10_000_000), large.subarray(10_000_000)]
     }
     const upload = openS3(proxy.config, impatient).put(key, pieces())
     await expect(upload).rejects.toMatchObject({ code: 'unavailable' })

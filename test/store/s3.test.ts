@@ -91,7 +91,7 @@ describe.skipIf(!hasS3)('an S3 server', () => {
       const store = openS3(full.config)
       await store.put('runs/kept', Buffer.from('kept'))
       const noRoom = { code: 'no-room', cure: expect.stringContaining('make room') }
-      await expect(store.put('runs/parts', Buffer.alloc(partSize + 10_000_000))).rejects.toMatchObject(noRoom)
+      await expect(store.put('runs/parts', Buffer.alloc(partSize + 20_000_000))).rejects.toMatchObject(noRoom)
       expect(await store.stat('runs/parts')).toBeUndefined()
       const ballast = join(disk.folder, 'ballast')
       const fill = spawnSync('dd', ['if=/dev/zero', `of=${ballast}`, 'bs=4096'])
