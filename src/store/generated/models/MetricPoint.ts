@@ -14,7 +14,10 @@ import type * as Prisma from "../internal/prismaNamespace.ts"
 
 /**
  * Model MetricPoint
- * No foreign key: it would cost a look-up a point, and a series is never deleted without its points.
+ * No foreign key: it would cost a look-up a point, and a series is never deleted without its points. One table without
+ * partitions: with 20,000,000 points, 16 hash partitions and 21 ranges of series took batches of 1,000 no faster than one
+ * table does (80,000, 67,000 and 66,000 points a second side by side, on a busy machine) and read no faster. To drop a
+ * partition takes 40 ms where removing 1,000,000 points takes 1.5 s, but runs do not end in the order of their series.
  */
 export type MetricPointModel = runtime.Types.Result.DefaultSelection<Prisma.$MetricPointPayload>
 
