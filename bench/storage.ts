@@ -7,7 +7,7 @@ import { openS3 } from '../src/store/s3.ts'
 import { hasS3, testS3 } from '../test/s3.ts'
 import { median } from './engine/report.ts'
 
-const rounds = Number(process.argv[3] ?? 9)
+const rounds = Number(process.argv[3] ?? 15)
 if (!Number.isInteger(rounds) || rounds < 1) {
   console.error('the number of rounds is a whole number from 1 on')
   process.exit(2)
