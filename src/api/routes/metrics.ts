@@ -61,10 +61,13 @@ export function serveMetrics(app: FastifyInstance, parts: Parts): void {
     { schema },
     async (request, reply) => {
       const type = chooseType(request.headers.accept, ['application/json', 'text/csv'])
-      const run = await findRun(parts, request.params.id)
       const { names, ...rest } = request.query
       const wanted = names?.flatMap((name) => name.split(',')).filter(Boolean)
-      const read = await readCurves(parts.database.pool, [run.id], { ...rest, names: wanted }, parts.objects)
+      const id = request.params.id.toLowerCase()
+      const [run, read] = await Promise.all([
+        findRun(parts, id),
+        readCurves(parts.database.pool, [id], { ...rest, names: wanted }, parts.objects),
+      ])
       const curves = read.get(run.id) ?? []
       reply.header('vary', 'accept')
       if (type === 'text/csv') {
