@@ -82,5 +82,5 @@ export async function startNative(
       'install the CUDA and cuDNN libraries that its TensorFlow was built for, and see that nvidia-smi lists the GPU',
     )
   const version = module.version?.['tfjs-node'] ?? 'unknown'
-  return { version, threads, device: onGpu ? 'GPU' : processor(), gpu: onGpu }
+  return { version, threads, device: onGpu ? 'GPU' : processor(), ...(onGpu ? { gpu: true } : {}) }
 }

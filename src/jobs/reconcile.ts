@@ -3,6 +3,7 @@ import type { Logger } from '../experiments/context.ts'
 import { archivePoints } from '../store/archiving.ts'
 import type { Ledger, Run } from '../store/ledger.ts'
 import type { ObjectStore } from '../store/objects.ts'
+import { transaction } from '../store/pool.ts'
 import { silence } from '../store/workers.ts'
 import type { Queue } from './queue.ts'
 import { repeat } from './repeat.ts'
@@ -60,21 +61,17 @@ async function heartbeatsCount(client: pg.PoolClient, staleSeconds: number): Pro
   return rows[0]?.settled === true
 }
 
-async function look(options: ReconcilerOptions, staleSeconds: number): Promise<void> {
-  const client = await options.database.pool.connect()
-  try {
-    const { rows } = await client.query<{ mine: boolean }>('SELECT pg_try_advisory_lock($1) AS mine', [advisoryLock])
+/** The lock is the transaction's: Postgres ends that of a process that falls asleep in it. */
+function look(options: ReconcilerOptions, staleSeconds: number): Promise<void> {
+  return transaction(options.database.pool, async (client) => {
+    const { rows } = await client.query<{ mine: boolean }>('SELECT pg_try_advisory_xact_lock($1) AS mine', [
+      advisoryLock,
+    ])
     if (!rows[0]?.mine) return
-    try {
-      if (await heartbeatsCount(client, staleSeconds))
-        for (const run of await options.ledger.abandoned(staleSeconds)) await takeBack(run, options)
-      await mendQueue(options)
-    } finally {
-      await client.query('SELECT pg_advisory_unlock($1)', [advisoryLock])
-    }
-  } finally {
-    client.release()
-  }
+    if (await heartbeatsCount(client, staleSeconds))
+      for (const run of await options.ledger.abandoned(staleSeconds)) await takeBack(run, options)
+    await mendQueue(options)
+  })
 }
 
 async function tidy({ ledger, database, archive, log }: ReconcilerOptions, signal: AbortSignal): Promise<void> {

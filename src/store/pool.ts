@@ -12,7 +12,7 @@ export interface PoolOptions {
 }
 
 /** After which Postgres ends the transaction of a process that fell asleep in it, lest its locks hold up others. */
-const sleepSeconds = 30
+const sleepSeconds = 10
 
 /** Codes of Node, of Postgres and of Prisma that say the server is away, not that the statement is wrong. */
 const away = new Set([

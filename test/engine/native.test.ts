@@ -19,7 +19,7 @@ const forCpu = '@tensorflow/tfjs-node'
 describe("TensorFlow's own library", () => {
   it('computes for our tfjs once a package brings it, and says version and device', async () => {
     const started = await start({ [forGpu]: computing({ gpu: true }) }, 'GPU')
-    expect(started).toEqual({ version: '4.99.0', threads: 2, device: 'GPU' })
+    expect(started).toEqual({ version: '4.99.0', threads: 2, device: 'GPU', gpu: true })
     expect(tf.getBackend()).toBe('tensorflow')
     expect(await selfTest()).toBeGreaterThan(0)
   })

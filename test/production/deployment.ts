@@ -57,7 +57,8 @@ export async function deploy(): Promise<Deployment> {
   return {
     ...cluster,
     ...{ token, postgres, redis, ask },
-    startApi: (more) => cluster.startApi({ ...here(services.api!.environment), ...more }),
+    // Each has a port of its own here, as each container has.
+    startApi: (more) => cluster.startApi({ ...here(services.api!.environment), GESTALT_METRICS_PORT: '0', ...more }),
     async query<Data>(api: ApiProcess, query: string, variables: object = {}) {
       const { data, errors } = await ask<{ data: Data; errors?: unknown }>(api, '/graphql', { query, variables })
       if (errors) throw new Error(JSON.stringify(errors))
@@ -76,7 +77,7 @@ export async function deploy(): Promise<Deployment> {
 
 /** 'redis://redis:6379' where Redis listens on port 1234 here: 'redis://127.0.0.1:1234'. */
 function placed(value: string, addresses: Record<string, number>): string {
-  const host = value.match(/[/@](\w+):\d+/)?.[1]
-  const port = host && addresses[host]
-  return port ? value.replace(new RegExp(`${host}:\\d+`), `127.0.0.1:${port}`) : value
+  const url = URL.canParse(value) ? new URL(value) : undefined
+  const port = url && addresses[url.hostname]
+  return url && port ? value.replace(url.host, `127.0.0.1:${port}`) : value
 }

@@ -95,7 +95,7 @@ describe('a database', () => {
     const database = await openDatabase({ url: scratch.url, max: 2, name: 'sleep-test' })
     const sleeper = await database.pool.connect()
     const { rows } = await sleeper.query('SHOW idle_in_transaction_session_timeout')
-    expect(rows).toEqual([{ idle_in_transaction_session_timeout: '30s' }])
+    expect(rows).toEqual([{ idle_in_transaction_session_timeout: '10s' }])
     await sleeper.query("SET idle_in_transaction_session_timeout = '100ms'; BEGIN; LOCK TABLE runs")
     expect(await openLedger(database).countRuns()).toBe(0)
     await expect(sleeper.query('SELECT 1')).rejects.toSatisfy(isPostgresAway)
