@@ -1,9 +1,10 @@
 import type { FastifyInstance } from 'fastify'
 import { type Static, Type } from 'typebox'
 import { type Curve, readCurves } from '../../store/metrics.ts'
+import { curvesToJson } from '../curve-json.ts'
 import { chooseType } from '../negotiation.ts'
 import type { Parts } from '../parts.ts'
-import { findRun, idParameters, numberResource } from '../resources.ts'
+import { findRun, idParameters } from '../resources.ts'
 import { written } from '../validators.ts'
 import { answers } from './answers.ts'
 
@@ -74,12 +75,7 @@ export function serveMetrics(app: FastifyInstance, parts: Parts): void {
         reply.header('x-sampled', String(curves.some(({ sampled }) => sampled)))
         return reply.type('text/csv; charset=utf-8').send(toCsv(curves))
       }
-      const shown = curves.map(({ name, sampled, points }) => ({
-        name,
-        sampled,
-        points: points.map(({ step, value, time }) => ({ step, ...numberResource(value), time })),
-      }))
-      return { runId: run.id, curves: shown }
+      return reply.type('application/json; charset=utf-8').send(curvesToJson(run.id, curves))
     },
   )
 }
