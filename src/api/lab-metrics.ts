@@ -88,9 +88,9 @@ function countWorkers({ census }: LabState): Sample[] | undefined {
 
 function slots({ census }: LabState): Sample[] | undefined {
   if (!census) return undefined
-  const alive = census.workers.filter(({ state }) => state === 'alive')
-  const busy = alive.reduce((sum, worker) => sum + worker.busy, 0)
-  return labelled('state', { busy, free: Math.max(0, alive.reduce((sum, worker) => sum + worker.slots, 0) - busy) })
+  const online = census.workers.filter(({ state }) => state === 'online')
+  const busy = online.reduce((sum, worker) => sum + worker.busy, 0)
+  return labelled('state', { busy, free: Math.max(0, online.reduce((sum, worker) => sum + worker.slots, 0) - busy) })
 }
 
 const families: readonly Family[] = [
@@ -113,7 +113,7 @@ const families: readonly Family[] = [
     ({ census }) => census && [{ value: census.oldestWait ?? 0 }],
   ),
   gauge('gestalt_workers', 'Workers of the last day, by state, engine and version.', countWorkers),
-  gauge('gestalt_worker_slots', 'Runs that the workers alive can perform at once, by whether one is there.', slots),
+  gauge('gestalt_worker_slots', 'Runs that the workers online can perform at once, by whether one is there.', slots),
   gauge(
     'gestalt_worker_last_heartbeat_timestamp_seconds',
     'When each worker that has not stopped was last heard of.',

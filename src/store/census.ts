@@ -1,5 +1,7 @@
 import type pg from 'pg'
+import type { Worker } from './rows.ts'
 import { type TallyName, tallyTotals } from './tallies.ts'
+import { silence } from './workers.ts'
 
 /** A worker as the lab's metrics name it. */
 export interface CountedWorker {
@@ -7,7 +9,7 @@ export interface CountedWorker {
   host: string
   engine: string
   version: string
-  state: 'alive' | 'silent' | 'stopped'
+  state: Worker['state']
   /** Seconds since 1970. */
   heartbeat: number
   slots: number
@@ -20,13 +22,10 @@ export interface Census {
   runs: Partial<Record<'queued' | 'running' | 'paused', number>>
   /** Seconds that the oldest queued run has waited; null where none waits. */
   oldestWait: number | null
-  /** Those that live, and those that stopped or fell silent within a day. */
+  /** Those that are online, and those that stopped or fell silent within a day. */
   workers: CountedWorker[]
   totals: { name: TallyName; label: string; count: number; sum: number }[]
 }
-
-/** Without a heartbeat for as many seconds a worker is silent; several times its interval. */
-const silentSeconds = 6
 
 // Of the runs only those that have not ended are visited, by the index on their state; the totals are a few dozen rows
 // and those of the last minute.
@@ -38,7 +37,8 @@ const census = `SELECT
   (SELECT json_agg(worker) FROM (
     SELECT id, host, engine, version, extract(epoch FROM heartbeat_at)::float8 AS heartbeat, concurrency AS slots,
       cardinality(run_ids) AS busy, CASE WHEN stopped_at IS NOT NULL THEN 'stopped'
-        WHEN heartbeat_at < now() - make_interval(secs => ${silentSeconds}) THEN 'silent' ELSE 'alive' END AS state
+        WHEN heartbeat_at < now() - make_interval(secs => ${silence.lost}) THEN 'lost'
+        WHEN heartbeat_at < now() - make_interval(secs => ${silence.unknown}) THEN 'unknown' ELSE 'online' END AS state
     FROM workers WHERE heartbeat_at > now() - interval '1 day' ORDER BY heartbeat_at DESC LIMIT 1000
   ) AS worker) AS workers,
   (SELECT json_agg(total) FROM (${tallyTotals}) AS total) AS totals`

@@ -76,11 +76,12 @@ FROM run_samples;
 CREATE VIEW "grafana"."checkpoints_v1" AS
 SELECT id, run_id, attempt, step, final, size AS size_bytes, created_at FROM checkpoints;
 
--- Six seconds without a heartbeat are silence; a worker sends one every two.
+-- As src/store/workers.ts has it: a worker sends a heartbeat every two seconds.
 CREATE VIEW "grafana"."workers_v1" AS
 SELECT id, host, pid, version, engine, engine_version, threads, device, cores, memory_bytes, concurrency AS slots,
     coalesce(cardinality(run_ids), 0) AS busy, CASE WHEN stopped_at IS NOT NULL THEN 'stopped'
-        WHEN heartbeat_at < now() - interval '6 s' THEN 'silent' ELSE 'alive' END AS state,
+        WHEN heartbeat_at < now() - interval '9 s' THEN 'lost'
+        WHEN heartbeat_at < now() - interval '5 s' THEN 'unknown' ELSE 'online' END AS state,
     started_at, heartbeat_at, stopped_at, extract(epoch FROM now() - heartbeat_at)::float8 AS heartbeat_age_seconds
 FROM workers;
 
