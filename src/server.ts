@@ -96,7 +96,8 @@ async function closeApp(app: FastifyInstance): Promise<void> {
 
 /**
  * Serves the API in this process. Throws where it cannot: Unavailable (Postgres or the object store is away),
- * Misconfigured (the database is not migrated, the object store refuses us), Conflict (the port is in use); what had been opened is closed again.
+ * Misconfigured (the database is not migrated, the object store refuses us), Conflict (the port is in use); what had
+ * been opened is closed again.
  */
 export async function startServer(asked: Config): Promise<RunningServer> {
   // Links name the port, which is only known once it is open where any would do.

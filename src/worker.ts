@@ -171,7 +171,8 @@ export async function startWorker(config: Config): Promise<RunningWorker> {
     const { engine } = choice
     const machine = { memoryBytes: config.workerMemory, cores: availableParallelism(), gpu: engine.gpu ?? false }
     const offer = offerOf({ ...machine, engine: engine.name })
-    const supervisor = new Supervisor({ workerId: id, ledger, queue, config, choice, offer, environment, log, tracing })
+    const placing = { workerId: id, offer, version: softwareVersion() }
+    const supervisor = new Supervisor({ ...placing, ledger, queue, config, choice, environment, log, tracing })
     const listener = await listenForCancels(database.url, supervisor, ledger)
     closings.push(() => listener.close())
     const registered = await keepRegistered(id, config, choice, offer, { supervisor, ledger, log })

@@ -79,7 +79,7 @@ export async function submitExperiment(
     // Attempts are parts of it, however often the run is taken up again.
     const span = options.span?.begin('enqueue runs', { kind: 'producer' })
     const { traceparent } = span ?? {}
-    const needs = needsOf(definition, plan.memoryBytes)
+    const needs = { ...needsOf(definition, plan.memoryBytes), software: parts.version }
     const submission = { name, tags, notes, priority, definition, plan: expected, needs, traceparent }
     const accepted = await parts.ledger.accept(submission, key).catch((error: unknown) => {
       span?.end(error)

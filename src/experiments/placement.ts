@@ -1,4 +1,5 @@
-import { type Definition, definitionVersion } from './definition.ts'
+import { InvalidDefinition } from '../errors.ts'
+import { type Definition, definitionVersion, parseDefinition } from './definition.ts'
 import { listUnits, unitKinds } from './units.ts'
 
 /** What a run needs of the worker that performs it. */
@@ -12,10 +13,12 @@ export interface Needs {
   gpu: boolean
   /** The engine it must be computed by; 'any' of them. */
   engine: string
+  /** The version of the software that accepted it. */
+  software?: string
 }
 
 /** What a worker has; its memory is for all its runs together. */
-export interface Offer extends Needs {}
+export interface Offer extends Omit<Needs, 'software'> {}
 
 const singular = { methods: 'method', nets: 'net', datasets: 'dataset', evaluations: 'evaluation' } as const
 
@@ -58,6 +61,21 @@ export function whyUnfit(needs: Partial<Needs>, offer: Partial<Offer>): string[]
       `it has ${gibibytes(offer.memoryBytes!)} of memory, and the run needs ${gibibytes(needs.memoryBytes!)}`,
     )
   return reasons
+}
+
+/**
+ * Why this version of the software cannot read a definition that another one accepted, which may know more parameters.
+ * Undefined where it can, and where its own version accepted it: then it is no other's either.
+ */
+export function whyUnreadable(definition: unknown, { software }: Partial<Needs>, own: string): string | undefined {
+  if (software === undefined || software === own) return undefined
+  try {
+    parseDefinition(definition)
+    return undefined
+  } catch (error) {
+    if (!(error instanceof InvalidDefinition)) throw error
+    return `its software is ${own}, and what ${software} accepted is more than it can read: ${error.message}`
+  }
 }
 
 /** Whether a worker that performs these has memory for one more. */

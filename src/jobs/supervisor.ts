@@ -1,6 +1,6 @@
 import type { EngineChoice } from '../engine/choice.ts'
 import type { Logger, StopReason } from '../experiments/context.ts'
-import { hasRoom, type Needs, type Offer, whyUnfit } from '../experiments/placement.ts'
+import { hasRoom, type Needs, type Offer, whyUnfit, whyUnreadable } from '../experiments/placement.ts'
 import type { Failure } from '../experiments/run.ts'
 import type { Fence, Ledger, Outcome, Run } from '../store/ledger.ts'
 import { type Span, type Tracing, untraced } from '../tracing.ts'
@@ -19,6 +19,8 @@ export interface SupervisorOptions {
   choice?: EngineChoice
   /** What this worker has; without it every run is taken. */
   offer?: Offer
+  /** Of this software. */
+  version?: string
   environment: NodeJS.ProcessEnv
   log: Logger
   /** Nothing is traced without. */
@@ -73,6 +75,9 @@ function named(log: Logger, name: string): Logger {
   }
 }
 
+/** Runs of which is known that they were left to others. */
+const mostRemembered = 1000
+
 /** Performs runs, each in a child process, and writes what became of them. */
 export class Supervisor {
   private readonly options: SupervisorOptions
@@ -114,11 +119,12 @@ export class Supervisor {
 
   /** Whether this worker has what a run needs, and has it left. */
   private async suits(runId: string, place: Live): Promise<boolean> {
-    const { ledger, offer, log } = this.options
+    const { ledger, offer, version = '', log } = this.options
     if (!offer) return true
     const run = (await this.patiently(() => ledger.runs([runId]))).get(runId)
     if (run?.state !== 'queued') return true
-    const reasons = whyUnfit(run.needs, offer)
+    const unreadable = whyUnreadable(run.definition, run.needs, version)
+    const reasons = [...whyUnfit(run.needs, offer), ...(unreadable ? [unreadable] : [])]
     const room = hasRoom(run.needs, offer, this.others(runId))
     if (reasons.length === 0 && room) {
       place.needs = run.needs
@@ -127,6 +133,7 @@ export class Supervisor {
     }
     const reason = reasons.join('; ') || 'the runs at work here leave too little memory for it'
     if (this.declined.get(runId) !== reason) log.info(`run ${runId} is left to another worker: ${reason}`)
+    if (this.declined.size >= mostRemembered) this.declined.clear()
     this.declined.set(runId, reason)
     return false
   }

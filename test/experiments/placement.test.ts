@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { parseDefinition } from '../../src/experiments/definition.ts'
-import { hasRoom, needsOf, offerOf, whyUnfit, whyWaiting } from '../../src/experiments/placement.ts'
+import { hasRoom, needsOf, offerOf, whyUnfit, whyUnreadable, whyWaiting } from '../../src/experiments/placement.ts'
 import { tiny } from '../fixtures/tiny.ts'
 
 const gib = 2 ** 30
@@ -40,6 +40,16 @@ describe('a run and a worker', () => {
     expect(needs({}, 3 * gib).memoryBytes).toBe(3 * gib)
     expect(needs({ memoryBytes: gib }, 3 * gib).memoryBytes).toBe(gib)
   })
+})
+
+it('leaves what another version accepted and this one cannot read to others, and fails on its own', () => {
+  const newer = { ...parseDefinition(tiny), surprise: true }
+  expect(whyUnreadable(newer, { software: '2.0.0' }, '1.0.0')).toMatch(
+    /is 1\.0\.0, and what 2\.0\.0 accepted .*surprise/,
+  )
+  expect(whyUnreadable(parseDefinition(tiny), { software: '2.0.0' }, '1.0.0')).toBeUndefined()
+  expect(whyUnreadable(newer, { software: '1.0.0' }, '1.0.0')).toBeUndefined()
+  expect(whyUnreadable(newer, {}, '1.0.0')).toBeUndefined()
 })
 
 it('leaves no room for a run whose memory the others have taken', () => {

@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { childEnvironment, readConfig } from '../../src/config.ts'
 import type { EngineChoice } from '../../src/engine/choice.ts'
 import { parseDefinition } from '../../src/experiments/definition.ts'
+import { offerOf } from '../../src/experiments/placement.ts'
 import { mostLosses } from '../../src/jobs/failures.ts'
 import { openQueue, type Queue } from '../../src/jobs/queue.ts'
 import { Supervisor } from '../../src/jobs/supervisor.ts'
@@ -162,6 +163,20 @@ describe('the supervisor', () => {
     await loseAllButOne(runId)
     await supervisor.handle({ runId })
     expect((await read(runId)).failure).toMatchObject({ code: 'unavailable', cure: expect.stringContaining('S3') })
+  })
+
+  it('gives back a run that a newer version accepted and this one cannot read', async () => {
+    const config = { ...readConfig({ DATABASE_URL: place.url, GESTALT_HOME: home }) }
+    const offer = offerOf({ memoryBytes: 2 ** 40, cores: 1, gpu: false, engine: 'cpu' })
+    const parts = { workerId, ledger, queue, config, environment: childEnvironment(1), log: silent }
+    const supervisor = new Supervisor({ ...parts, offer, version: '1.0.0' })
+    const runId = await submit()
+    await database.pool.query(
+      `UPDATE runs SET definition = definition || '{"surprise": true}', needs = '{"software": "2.0.0"}' WHERE id = $1`,
+      [runId],
+    )
+    expect(await supervisor.handle({ runId })).toBe('given back')
+    expect(await read(runId)).toMatchObject({ state: 'queued', attempt: 0 })
   })
 
   it('gives up a run whose workers vanished too often', async () => {
