@@ -1,21 +1,42 @@
 import type { Static, TObject } from 'typebox'
 import type { Augmentation } from '../data/augment.ts'
-import type { Dataset, ImageShape } from '../data/dataset.ts'
+import type { Corpus, Dataset, ImageShape } from '../data/dataset.ts'
 import type { Scalar, Tensor, Tensor1D, Tensor4D, Variable } from '../tf.ts'
 import type { Dice } from './dice.ts'
+import type { Picture } from './evaluation.ts'
 import type { Net, NetPlan } from './nets/net.ts'
 
 export type { Augmentation } from '../data/augment.ts'
 
-/** What a net, method or dataset offers and an evaluation may require. */
-export type Ability = 'labels' | 'pools' | 'embedding'
+/** What a net, method or dataset offers and a method or an evaluation may require. */
+export type Ability = 'labels' | 'pools' | 'embedding' | 'classifier'
 
 /** A batch on its way into an objective: `views` are [n, h, w, c] in [0, 1], one unless the method declares more. */
 export interface Batch {
   views: Tensor4D[]
+  /** [n]; -1 where an image has none. */
   labels?: Tensor1D
   /** Which images of the corpus, [n]. */
   indices: Int32Array
+}
+
+/** One part of a phased training, in whole epochs. The schedule and the optimiser's slots begin anew with each. */
+export interface Stage {
+  name: string
+  epochs: number
+  /** Which weights learn, by name; all where absent. The others stay as they are, bit for bit. */
+  learns?: RegExp
+  /** Factor on the learning rate; 1 where absent. */
+  learningRate?: number
+}
+
+/** What a survey found. */
+export interface Survey {
+  /** Weights that it has drawn anew: the optimiser forgets its slots for them. */
+  reset?: readonly string[]
+  /** Told with the step at which the epoch begins. */
+  metrics?: Record<string, number>
+  artifacts?: readonly { name: string; type: string; bytes: Uint8Array }[]
 }
 
 /** A method at work: what is learned, what is remembered, and what is to be lowered. */
@@ -26,22 +47,23 @@ export interface Learner {
   memory: Record<string, Variable | Float32Array>
   /** Exceptions for some weights: a factor on the learning rate, other momentum or weight decay. */
   groups?: readonly { weights: RegExp; learningRate?: number; momentum?: number; weightDecay?: number }[]
-  objective(batch: Batch, dice: Dice): { loss: Scalar; metrics?: Record<string, Scalar>; keep?: Record<string, Tensor> }
+  /** `stage` is the name of the running one, where the method has stages. */
+  objective(
+    batch: Batch,
+    dice: Dice,
+    stage?: string,
+  ): { loss: Scalar; metrics?: Record<string, Scalar>; keep?: Record<string, Tensor> }
   /** After a step, with what `objective` kept: a bank, a momentum encoder. The batch's tensors are gone by then. */
   absorb?(batch: Pick<Batch, 'indices'>, kept: Record<string, Tensor>): void
   /**
    * Before an epoch that starts anew (not when a run is resumed in its middle); what it finds goes into `memory`.
-   * `reset` names weights that it has drawn anew, so that the optimiser forgets its slots for them. When `stop` is
-   * raised it may throw its reason, as long as it has changed nothing until then.
+   * When `stop` is raised it may throw its reason, as long as it has changed nothing until then.
    */
-  survey?(
-    corpus: Dataset,
-    epoch: number,
-    dice: Dice,
-    watch: { stop?: AbortSignal },
-  ): Promise<{ reset?: readonly string[] } | undefined>
+  survey?(corpus: Dataset, epoch: number, dice: Dice, watch: { stop?: AbortSignal }): Promise<Survey | undefined>
   /** The order in which an epoch visits the corpus, from `memory` alone; a seeded shuffle where absent. */
   order?(epoch: number, dice: Dice): Int32Array
+  /** Pictures of what was learned, once training is over: artifacts of the run. */
+  pictures?(corpus: Corpus, dice: Dice, watch: { stop?: AbortSignal }): Promise<readonly Picture[]>
   /** Activations in evaluation mode at the named taps only; each has n rows. */
   encode(images: Tensor4D, taps: readonly string[]): Record<string, Tensor>
   /** The taps that `encode` knows, with their shapes without the batch. */
@@ -80,6 +102,15 @@ export interface Method<Name extends string = string, P extends TObject = TObjec
   paper: string
   parameters: P
   abilities: readonly Ability[]
+  /** Of net and dataset together. */
+  requires?: readonly Ability[]
+  /** Takes no gradient step: the survey before epoch 0 is the whole training. */
+  fitted?: true
+  /**
+   * Where the training has phases: which, adding up to the epochs that will run. `start` is the method whose checkpoint
+   * of the same net the weights come from, where they do.
+   */
+  stages?(parameters: Static<P>, world: { epochs: number; start?: string }): readonly Stage[]
   /** What the parameters demand of the rest, beyond their schema; pointers are relative to the method's own part. */
   check?(
     parameters: Static<P>,

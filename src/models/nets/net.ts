@@ -1,12 +1,33 @@
 import type { Static, TObject } from 'typebox'
 import type { ImageShape } from '../../data/dataset.ts'
 import type { Tensor, Tensor4D, Variable } from '../../tf.ts'
+import type { Dice } from '../dice.ts'
 import type { Ability } from '../method.ts'
+
+/** What a layer is; sizes in cells, the same along both axes. */
+export type LayerKind =
+  | { kind: 'input' } // fixed: means taken off, Sobel filters
+  | { kind: 'conv'; kernel: number; stride: number; padding: readonly [before: number, after: number] }
+  | {
+      kind: 'pool'
+      pool: 'max' | 'average'
+      kernel: number
+      stride: number
+      padding: readonly [before: number, after: number]
+    }
+  | { kind: 'norm' | 'relu' | 'flatten' | 'dense' }
+  | { kind: 'dropout'; rate: number }
+  | { kind: 'residual' } // a block with a shortcut: one layer here, it has no mirror
+
+/** One layer by shape, without the batch. Its activation is the tap of its name. */
+export type LayerPlan = LayerKind & { name: string; input: readonly number[]; output: readonly number[] }
 
 /** A net by shape alone. `taps` are named activations without the batch, in order; `top` is the last. */
 export interface NetPlan {
   taps: Record<string, readonly number[]>
   top: string
+  /** In order, from the image on; a decoder mirrors them. */
+  layers: readonly LayerPlan[]
   /** Learned numbers. */
   weights: number
   /** Numbers remembered beside them (running statistics), in bytes. */
@@ -24,9 +45,9 @@ export interface Net {
   memory: Record<string, Variable>
   /**
    * The activations at `taps` of images [n, h, w, c]. With `training` batch norm uses the batch's statistics and
-   * updates its running ones; without, the running ones.
+   * updates its running ones, and dropout draws from `dice` where there is any; without, the running ones.
    */
-  forward(images: Tensor4D, taps: readonly string[], training: boolean): Record<string, Tensor>
+  forward(images: Tensor4D, taps: readonly string[], training: boolean, dice?: Dice): Record<string, Tensor>
 }
 
 /** A family of nets: one file in `nets/`, one line in its index. */

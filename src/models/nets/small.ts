@@ -4,7 +4,7 @@ import { InvalidDefinition } from '../../errors.ts'
 import { type Tensor, type Tensor4D, tf, type Variable } from '../../tf.ts'
 import { type Dice, rollDice } from '../dice.ts'
 import { type Norm, normaliseBatch, normaliseRunning } from '../layers/norm.ts'
-import { defineNet, type Net, type NetPlan } from './net.ts'
+import { defineNet, type LayerPlan, type Net, type NetPlan } from './net.ts'
 
 const parameters = Type.Object(
   {
@@ -17,6 +17,9 @@ const parameters = Type.Object(
   },
   { additionalProperties: false },
 )
+
+const filter3x3 = { kernel: 3, stride: 1, padding: [1, 1] } as const
+const halving = { pool: 'max', kernel: 2, stride: 2, padding: [0, 0] } as const
 
 /** One layer by shape: conv 3x3 to [height, width, channels], then pool, norm and relu. */
 interface Layer {
@@ -49,9 +52,17 @@ function plan(widths: readonly number[], imageShape: ImageShape): NetPlan {
   let weights = 0
   let memoryBytes = 0
   let multiplyAdds = 0
+  const planned: LayerPlan[] = []
   for (const { name, height, width, from, channels } of layers) {
     const pooled = [Math.floor(height / 2), Math.floor(width / 2), channels]
-    taps[`conv${name}`] = [height, width, channels]
+    const filtered = [height, width, channels]
+    planned.push(
+      { kind: 'conv', name: `conv${name}`, input: [height, width, from], output: filtered, ...filter3x3 },
+      { kind: 'pool', name: `pool${name}`, input: filtered, output: pooled, ...halving },
+      { kind: 'norm', name: `norm${name}`, input: pooled, output: pooled },
+      { kind: 'relu', name: `block${name}`, input: pooled, output: pooled },
+    )
+    taps[`conv${name}`] = filtered
     taps[`pool${name}`] = pooled
     taps[`block${name}`] = pooled
     taps.flat = [pooled.reduce((a, b) => a * b, 1)]
@@ -60,7 +71,16 @@ function plan(widths: readonly number[], imageShape: ImageShape): NetPlan {
     multiplyAdds += height * width * 9 * from * channels
   }
   const { flat, ...others } = taps
-  return { taps: { ...others, flat: flat! }, top: 'flat', weights, memoryBytes, multiplyAdds, abilities: ['pools'] }
+  planned.push({ kind: 'flatten', name: 'flat', input: planned.at(-1)!.output, output: flat! })
+  return {
+    taps: { ...others, flat: flat! },
+    top: 'flat',
+    layers: planned,
+    weights,
+    memoryBytes,
+    multiplyAdds,
+    abilities: ['pools'],
+  }
 }
 
 /** He et al., 2015: normal with variance 2 / (inputs of one output), so that relu keeps the scale. */
