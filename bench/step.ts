@@ -1,4 +1,4 @@
-// A training step of recipes/npid-fashion-quick.json on each engine, through the real training loop.
+// A training step of recipes/npid-quick.json on each engine, through the real training loop.
 // Rounds are interleaved and the median counts, since other processes disturb single timings.
 import { readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
@@ -10,7 +10,7 @@ import { createMemoryContext } from '../src/experiments/memory-context.ts'
 import { perform } from '../src/experiments/perform.ts'
 
 const rounds = 3
-const recipe = JSON.parse(readFileSync(new URL('../recipes/npid-fashion-quick.json', import.meta.url), 'utf8'))
+const recipe = JSON.parse(readFileSync(new URL('../recipes/npid-quick.json', import.meta.url), 'utf8'))
 
 // The recipe's own images, those that are shipped.
 const bytes = openDatasetBytes(readConfig({}))

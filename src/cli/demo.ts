@@ -7,7 +7,7 @@ import { askedToStop } from './serve.ts'
 import { type Stack, startStack } from './stack.ts'
 import { followRun } from './watch.ts'
 
-const recipe = 'recipes/npid-fashion-quick.json'
+const recipe = 'recipes/npid-quick.json'
 
 interface Accuracy {
   npid: number

@@ -37,6 +37,13 @@ function wholeNumber(text: string): number {
   return Number(text)
 }
 
+function seedList(text: string): number[] {
+  const seeds = text.split(',')
+  if (!seeds.every((seed) => /^\d{1,10}$/.test(seed) && Number(seed) < 2 ** 32))
+    throw new InvalidArgumentError('give whole numbers below 4294967296, with commas between them')
+  return seeds.map(Number)
+}
+
 function webAddress(text: string): string {
   if (!URL.canParse(text) || !/^https?:/.test(text))
     throw new InvalidArgumentError('give an address such as http://host:4000')
@@ -60,8 +67,8 @@ const program = new Command('gestalt')
     `
 Examples:
   $ npx gestalt up                                       everything on this machine, until Ctrl-C
-  $ npx gestalt plan recipes/npid-fashion-quick.json     what it would cost; needs no server
-  $ npx gestalt submit recipes/npid-fashion-quick.json --watch
+  $ npx gestalt plan recipes/npid-quick.json     what it would cost; needs no server
+  $ npx gestalt submit recipes/npid-quick.json --watch
   $ npx gestalt runs --state running
   $ npx gestalt dataset add fashion-mnist --from ./downloads
 
@@ -146,6 +153,19 @@ program
     action(async (config, output, file: string) => {
       const { plan } = await import('./plan.ts')
       return plan(config, output, file)
+    }),
+  )
+
+program
+  .command('recipes')
+  .argument('[names...]', 'for example npid-quick')
+  .option('--quick', 'all that a desk finishes within minutes each')
+  .option('--seeds <seeds>', 'run each with these instead of its own, for example 7,8,9', seedList)
+  .description('run published systems through the service and hold them against the numbers they expect')
+  .action(
+    action(async (config, output, names: string[], options: { quick?: boolean; seeds?: number[] }) => {
+      const { runRecipes } = await import('./recipes.ts')
+      return runRecipes(config, output, { names, quick: options.quick ?? false, seeds: options.seeds })
     }),
   )
 

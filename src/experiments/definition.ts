@@ -7,6 +7,7 @@ import { evaluations } from '../models/evaluations/index.ts'
 import { methods } from '../models/methods/index.ts'
 import { nets } from '../models/nets/index.ts'
 import { trainingSchema } from '../models/training/training.ts'
+import { type Expected, expectedSchema } from './expected.ts'
 import { oversizeFault, toFaults } from './faults.ts'
 import { asWritten, type Schema, withDefaults } from './schema.ts'
 
@@ -32,6 +33,7 @@ export interface Definition {
   training: Static<typeof trainingSchema>
   evaluations: Choice<typeof evaluations>[]
   embeddings: { dtype: 'f32' | 'f16' }
+  expected: Expected[]
   resources: { gpu: boolean; engine: string; cores: number; memoryBytes: number }
 }
 
@@ -101,6 +103,7 @@ const resolvedSchema = Type.Object(
         description: 'How the embeddings of the whole dataset are kept.',
       },
     ),
+    expected: expectedSchema,
     resources: Type.Object(
       {
         gpu: Type.Boolean({ default: false, description: 'Whether only a worker with a GPU may take it.' }),

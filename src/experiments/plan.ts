@@ -6,6 +6,7 @@ import type { NetPlan } from '../models/nets/net.ts'
 import { optimizers } from '../models/training/optimizer.ts'
 import { type ChosenUnits, chosenUnits } from './chosen.ts'
 import type { Definition } from './definition.ts'
+import { checkExpected } from './expected.ts'
 
 /** What an experiment will do and need. Sizes are in bytes. */
 export interface Plan {
@@ -143,6 +144,7 @@ function slots({ training: { optimizer } }: Definition): number {
 export async function planExperiment(definition: Definition, bytes: ByteSource): Promise<Plan> {
   const faults: Fault[] = []
   const units = chosenUnits(definition)
+  faults.push(...checkExpected(definition.expected, definition.evaluations))
   const { dataset, net, method } = units
   const corpus = await attempt(faults, '/dataset', () => dataset.unit.describe(dataset.parameters, bytes))
   const netPlan = corpus && (await attempt(faults, '/net', () => net.unit.plan(net.parameters, corpus.imageShape)))

@@ -28,7 +28,7 @@ function gestalt(args: readonly string[], environment: Record<string, string> = 
   return new Promise((done) => child.once('close', (code) => done({ code, out, error })))
 }
 
-const recipe = join(clone, 'recipes/npid-fashion-quick.json')
+const recipe = join(clone, 'recipes/npid-quick.json')
 const lastLine = (text: string): unknown => JSON.parse(text.trim().split('\n').at(-1)!)
 
 describe('gestalt', () => {
@@ -169,5 +169,26 @@ describe('gestalt dataset add', () => {
     const { code, error } = await gestalt(['dataset', 'add', 'mnist', '--from', shipped])
     expect(code).toBe(3)
     expect(error).toMatch(/no dataset 'mnist' can be added\n.*fashion-mnist, fashion-mnist-12k/)
+  })
+})
+
+describe('gestalt recipes', () => {
+  it('names what there is where a recipe is not there, or none is named', async () => {
+    const wrong = await gestalt(['recipes', 'npid-quik'])
+    expect([wrong.code, wrong.error]).toEqual([
+      3,
+      expect.stringMatching(/no recipe 'npid-quik'\n.*did you mean 'npid-quick'/),
+    ])
+    const none = await gestalt(['recipes', '--json'])
+    expect(none.code).toBe(3)
+    expect(lastLine(none.out)).toMatchObject({
+      error: { cure: expect.stringMatching(/--quick; there are: .*npid-quick/) },
+    })
+  })
+
+  it('refuses seeds that are none', async () => {
+    const { code, error } = await gestalt(['recipes', '--quick', '--seeds', '7,x'])
+    expect(code).toBe(2)
+    expect(error).toMatch(/give whole numbers/)
   })
 })

@@ -12,7 +12,7 @@ import { canDeploy, type Deployment, deploy } from './deployment.ts'
 // Many processes at work; on a busy machine each takes its time.
 vi.setConfig({ testTimeout: 240_000, hookTimeout: 180_000 })
 
-const recipe = JSON.parse(readFileSync(new URL('../../recipes/npid-fashion-quick.json', import.meta.url), 'utf8'))
+const recipe = JSON.parse(readFileSync(new URL('../../recipes/npid-quick.json', import.meta.url), 'utf8'))
 const long = { epochs: 1000, batchSize: 32, checkpointEverySteps: 100_000 }
 
 describe.skipIf(!canDeploy)('two APIs and three workers on Postgres, Redis and S3', () => {

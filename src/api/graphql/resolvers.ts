@@ -1,3 +1,4 @@
+import { compareExpected, curveOf, type Expected } from '../../experiments/expected.ts'
 import { whyWaiting } from '../../experiments/placement.ts'
 import { listUnits, type UnitKind } from '../../experiments/units.ts'
 import type { Artifact, CheckpointRow, EmbeddingSet, Experiment, Run } from '../../store/ledger.ts'
@@ -73,6 +74,17 @@ function ofRun(name: PerRun) {
   return async (run: Run, _asked: unknown, { loaders }: GraphQLParts) => (await loaders[name](run.id, undefined)) ?? []
 }
 
+/** What the definition expects beside what the run came to; curves count from the beginning of the last epoch. */
+async function expectations(run: Run, _asked: unknown, { loaders }: GraphQLParts) {
+  const { expected = [] } = run.definition as { expected?: Expected[] }
+  if (expected.length === 0) return []
+  const { steps = 0, epochs = 1 } = (run.progress ?? {}) as { steps?: number; epochs?: number }
+  const from = steps - Math.floor(steps / Math.max(1, epochs))
+  const names = [...new Set(expected.flatMap((each) => curveOf(each) ?? []))]
+  const curves = names.length > 0 ? await loaders.curves(run.id, { names, from, maxPoints: 10_000 }) : []
+  return compareExpected(expected, (await loaders.findings(run.id, undefined)) ?? [], curves ?? [])
+}
+
 const run: Resolvers[string] = {
   waiting: async (run: Run, _asked: unknown, { loaders }) =>
     run.state === 'queued' ? whyWaiting(run.needs, (await loaders.workers('all', undefined)) ?? []) : null,
@@ -82,6 +94,7 @@ const run: Resolvers[string] = {
   artifacts: ofRun('artifacts'),
   findings: ofRun('findings'),
   embeddings: ofRun('embeddings'),
+  expectations,
   log: async (run: Run, { last }: { last?: number | null }, { loaders }) =>
     (await loaders.log(run.id, between('last', last ?? 100, 1, 10_000))) ?? [],
   samples: async (run: Run, { last }: { last?: number | null }, { loaders }) =>

@@ -102,6 +102,33 @@ describe('queries', () => {
     expect(data.run.metrics).toEqual([{ name: 'loss', sampled: false, points }])
   })
 
+  it('holds a run against what its definition expects', async () => {
+    const source = 'a paper'
+    const expected = [
+      { of: 'nearest-neighbours/accuracy', value: 0.7, tolerance: 0.1, source },
+      { of: 'metrics/loss', value: 2.5, source },
+      { of: 'metrics/unheard', value: 1, tolerance: 1, source },
+    ]
+    await world.parts.database.pool.query(
+      `UPDATE runs SET definition = definition || $2::jsonb, progress = '{"steps": 1, "epochs": 1}' WHERE id = $1`,
+      [runIds[0], JSON.stringify({ expected })],
+    )
+    const query = `query ($ids: ID!, $other: ID!) {
+      run(id: $ids) { expectations { of value tolerance source measured met } }
+      other: run(id: $other) { expectations { of } }
+    }`
+    const { data, errors } = await ask(query, { ids: runIds[0], other: runIds[1] })
+    expect(errors).toBeUndefined()
+    expect(data.other.expectations).toEqual([])
+    expect(data.run.expectations).toEqual([
+      { ...expected[0], measured: 0.75, met: true },
+      // One of its points is no number.
+      { ...expected[1], tolerance: null, measured: null, met: null },
+      { ...expected[2], measured: null, met: null },
+    ])
+    await world.parts.database.pool.query(`UPDATE runs SET definition = definition - 'expected', progress = NULL`)
+  })
+
   it('reads 50 runs with 4 lists each in at most 6 statements', async () => {
     const query = `{ runs(first: 50) { nodes {
       id attempts { number } findings { scores } artifacts { name } metrics(names: ["loss"]) { points { value } }
