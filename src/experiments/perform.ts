@@ -1,9 +1,11 @@
 import { Damaged } from '../errors.ts'
 import type { Checkpoint } from '../models/checkpoint.ts'
+import { rollDice } from '../models/dice.ts'
 import type { Learner } from '../models/method.ts'
 import { train } from '../models/training/train.ts'
 import { tf } from '../tf.ts'
 import type { RunContext } from './context.ts'
+import { courseOf } from './course.ts'
 import type { Definition } from './definition.ts'
 import { exportEmbeddings, runEvaluations } from './results.ts'
 import { build, prepare, starts, tell, type Work } from './work.ts'
@@ -47,14 +49,17 @@ async function runTraining(work: Work, learner: Learner): Promise<boolean> {
     views: units.method.unit.views(units.method.parameters),
     dataset: corpus.train,
     training: definition.training,
+    stages: courseOf(definition, units),
     seed: definition.seed,
     start,
     window: {
       report: (step, values) => context.metrics.report(step, values),
-      progress: (at) => {
-        const share = starts.training + (starts.evaluating - starts.training) * (at.step / at.steps)
-        tell(work, { ...at, stage: 'training', share })
+      progress: ({ stage, ...at }) => {
+        const done = at.steps > 0 ? at.step / at.steps : 0
+        const share = starts.training + (starts.evaluating - starts.training) * done
+        tell(work, { ...at, stage: 'training', ...(stage ? { detail: stage } : {}), share })
       },
+      keep: ({ name, type, bytes }) => context.artifacts.put(name, type, bytes),
       save: (checkpoint, options) =>
         context.checkpoints.save({ ...checkpoint, meta: { ...checkpoint.meta, ...meta } }, options),
       stop: context.stop,
@@ -63,12 +68,25 @@ async function runTraining(work: Work, learner: Learner): Promise<boolean> {
   return !stopped
 }
 
+/** Keeps what the learner draws of itself. An attempt that repeats it puts the same in place of the same. */
+async function keepPictures({ corpus, context, definition }: Work, learner: Learner): Promise<void> {
+  if (!learner.pictures) return
+  const dice = rollDice(definition.seed).for('pictures')
+  await context.phase('draw pictures', async () => {
+    for (const { name, type, bytes } of await learner.pictures!(corpus, dice, { stop: context.stop })) {
+      const plain = name.replace(/[^A-Za-z0-9_-]+/g, '-')
+      await context.artifacts.put(`pictures/${plain}.${type === 'image/png' ? 'png' : 'svg'}`, type, bytes)
+    }
+  })
+}
+
 async function performAll(definition: Definition, context: RunContext): Promise<'succeeded' | 'stopped'> {
   const work = await context.phase('open dataset', () => prepare(definition, context))
   context.stop.throwIfAborted()
   const learner = build(work)
   try {
     if (!(await context.phase('train', () => runTraining(work, learner)))) return 'stopped'
+    await keepPictures(work, learner)
     await runEvaluations(work, learner)
     await context.phase('export embeddings', () => exportEmbeddings(work, learner))
     tell(work, { share: 1, secondsLeft: 0 })

@@ -4,7 +4,9 @@ import { type Fault, InvalidDefinition, NotFound } from '../errors.ts'
 import type { Ability, MethodPlan } from '../models/method.ts'
 import type { NetPlan } from '../models/nets/net.ts'
 import { optimizers } from '../models/training/optimizer.ts'
+import { epochsOf } from '../models/training/stages.ts'
 import { type ChosenUnits, chosenUnits } from './chosen.ts'
+import { checkCourse, courseOf } from './course.ts'
 import type { Definition } from './definition.ts'
 import { checkExpected } from './expected.ts'
 
@@ -16,6 +18,10 @@ export interface Plan {
   images: { train: number; test: number }
   imageShape: ImageShape
   classes: number
+  /** The stages of the training with their epochs; one without a name where the method has none. */
+  stages: { name: string; epochs: number }[]
+  /** Of all stages together; 0 where the method takes no gradient step. */
+  epochs: number
   stepsPerEpoch: number
   steps: number
   /** Learned numbers. */
@@ -65,21 +71,25 @@ async function attempt<T>(faults: Fault[], prefix: string, part: () => T | Promi
 function checkAbilities(faults: Fault[], units: ChosenUnits, net: NetPlan | undefined, classes: number): void {
   const labels: Ability[] = classes > 0 ? ['labels'] : []
   const there = new Set<Ability>([...labels, ...(net?.abilities ?? []), ...units.method.unit.abilities])
-  units.evaluations.forEach(({ unit }, i) => {
-    for (const ability of unit.requires) {
+  const check = (pointer: string, { name, requires = [] }: { name: string; requires?: readonly Ability[] }) => {
+    for (const ability of requires) {
       // What a net offers is not known when it could not be planned; that fault is told already.
       if (there.has(ability) || (!net && ability !== 'labels')) continue
       const lacking =
         ability === 'labels' ? `dataset '${units.dataset.unit.name}' has none` : 'net and method offer none'
-      faults.push({ pointer: `/evaluations/${i}/name`, detail: `'${unit.name}' needs ${ability}, and ${lacking}` })
+      faults.push({ pointer, detail: `'${name}' needs ${ability}, and ${lacking}` })
     }
+  }
+  check('/method/name', units.method.unit)
+  units.evaluations.forEach(({ unit }, i) => {
+    check(`/evaluations/${i}/name`, unit)
   })
 }
 
 function checkWorld(faults: Fault[], definition: Definition, units: ChosenUnits, corpus: DatasetDescription): void {
   const { batchSize } = definition.training
   const size = corpus.size.train
-  if (batchSize > size)
+  if (batchSize > size && !units.method.unit.fitted)
     faults.push({
       pointer: '/training/batchSize',
       detail: `is ${batchSize}; there are ${size} training images, so it should be at most ${size}`,
@@ -148,6 +158,7 @@ export async function planExperiment(definition: Definition, bytes: ByteSource):
   const { dataset, net, method } = units
   const corpus = await attempt(faults, '/dataset', () => dataset.unit.describe(dataset.parameters, bytes))
   const netPlan = corpus && (await attempt(faults, '/net', () => net.unit.plan(net.parameters, corpus.imageShape)))
+  await attempt(faults, '', () => checkCourse(definition, units))
   if (corpus) {
     checkAbilities(faults, units, netPlan, corpus.classes)
     checkWorld(faults, definition, units, corpus)
@@ -156,8 +167,9 @@ export async function planExperiment(definition: Definition, bytes: ByteSource):
   const methodPlan = world && (await attempt(faults, '/method', () => method.unit.plan(method.parameters, world)))
   if (faults.length > 0 || !corpus || !netPlan || !methodPlan) throw new InvalidDefinition(faults)
 
+  const stages = courseOf(definition, units)
   const perEpoch = stepsPerEpoch(corpus.size.train, definition.training.batchSize)
-  const steps = perEpoch * definition.training.epochs
+  const steps = perEpoch * epochsOf(stages)
   const checkpointBytes = methodPlan.weights * float * (1 + slots(definition)) + methodPlan.memoryBytes
   return {
     definition,
@@ -165,6 +177,8 @@ export async function planExperiment(definition: Definition, bytes: ByteSource):
     images: { ...corpus.size },
     imageShape: corpus.imageShape,
     classes: corpus.classes,
+    stages: stages.map(({ name, epochs }) => ({ name, epochs })),
+    epochs: epochsOf(stages),
     stepsPerEpoch: perEpoch,
     steps,
     weights: methodPlan.weights,

@@ -1,8 +1,10 @@
 import { createHash } from 'node:crypto'
 import type { Corpus } from '../data/dataset.ts'
 import type { Learner } from '../models/method.ts'
+import { epochsOf } from '../models/training/stages.ts'
 import { type ChosenUnits, chosenUnits } from './chosen.ts'
 import type { RunContext } from './context.ts'
+import { courseOf } from './course.ts'
 import type { Definition } from './definition.ts'
 import { planExperiment } from './plan.ts'
 import type { Progress } from './run.ts'
@@ -48,10 +50,11 @@ export function build({ definition, units, corpus }: Pick<Work, 'definition' | '
 
 /** Opens what the definition names. */
 export async function prepare(definition: Definition, context: RunContext): Promise<Work> {
+  const units = chosenUnits(definition)
   const progress: Progress = {
     stage: 'preparing',
     epoch: 0,
-    epochs: definition.training.epochs,
+    epochs: epochsOf(courseOf(definition, units)),
     step: 0,
     steps: 0,
     loss: null,
@@ -62,7 +65,6 @@ export async function prepare(definition: Definition, context: RunContext): Prom
   context.progress(progress)
   // The dataset may have changed since the definition was accepted.
   const { steps } = await planExperiment(definition, context.bytes)
-  const units = chosenUnits(definition)
   const corpus = await units.dataset.unit.open(units.dataset.parameters, context.bytes)
   context.log.info(
     `dataset '${definition.dataset.name}': ${corpus.train.size} training and ${corpus.test.size} test images`,

@@ -1,7 +1,9 @@
 import { setImmediate } from 'node:timers/promises'
 import type { Dataset } from '../data/dataset.ts'
 import { toUnit } from '../data/pixels.ts'
+import { Diverged } from '../errors.ts'
 import { tf } from '../tf.ts'
+import { firstLost } from './math/finite.ts'
 import type { Learner } from './method.ts'
 
 /** Images encoded at once where nothing else is asked for. */
@@ -14,8 +16,21 @@ export interface Watch {
   stop?: AbortSignal
 }
 
+function refuseLostRows(rows: Record<string, Float32Array>, first: number, count: number, { split }: Dataset): void {
+  for (const [tap, values] of Object.entries(rows)) {
+    const lost = firstLost(values)
+    if (lost < 0) continue
+    const image = first + Math.floor(lost / (values.length / count))
+    throw new Diverged(
+      `what the net makes of ${split === 'train' ? 'training' : 'test'} image ${image} at '${tap}' is no number`,
+      'look at that image; if it is well, lower the learning rate',
+    )
+  }
+}
+
 /**
  * The clean features of a dataset in its own order, a batch at a time: each tap's rows follow one another, row-major.
+ * Throws Diverged where one of them is no number.
  */
 export async function* encodeRows(
   learner: Pick<Learner, 'encode'>,
@@ -32,6 +47,7 @@ export async function* encodeRows(
     const rows: Record<string, Float32Array> = {}
     for (const tap of taps) rows[tap] = (await encoded[tap]!.data()) as Float32Array
     tf.dispose([images, encoded])
+    refuseLostRows(rows, first, count, dataset)
     yield { first, count, rows }
     watch.onProgress?.((first + count) / dataset.size)
     await setImmediate()
