@@ -1,4 +1,5 @@
 import type { ImageShape } from '../../src/data/dataset.ts'
+import { asWritten, type Schema, withDefaults } from '../../src/experiments/schema.ts'
 import { applyDense, unitRows } from '../../src/models/layers/dense.ts'
 import { updateBank } from '../../src/models/math/memory-bank.ts'
 import { softmaxLoss } from '../../src/models/math/softmax.ts'
@@ -34,10 +35,13 @@ function applyLayer(x: Tensor, layer: Layer, number: number, weights: Weights): 
   return layer.relu ? tf.relu(made) : made
 }
 
+const smallOf = (widths: number[]) =>
+  withDefaults(asWritten(nets.small.parameters as Schema), { widths }) as Parameters<typeof nets.small.build>[0]
+
 /** The service's small net for the layers that are its own, then the others one by one. */
 function buildNet({ image, layers }: Row, weights: Weights): { forward: Forward; memory: Record<string, Variable> } {
   const blocks = layers.flatMap((layer) => (layer.kind === 'block' ? [layer.channels] : []))
-  const net = blocks.length > 0 ? nets.small.build({ widths: blocks }, image as ImageShape, 1) : undefined
+  const net = blocks.length > 0 ? nets.small.build(smallOf(blocks), image as ImageShape, 1) : undefined
   for (const [name, own] of Object.entries(net?.weights ?? {})) {
     own.assign(weights[name]! as never)
     weights[name]!.dispose()

@@ -1,8 +1,9 @@
-import type { Corpus } from '../../src/data/dataset.ts'
+import type { Corpus, ImageShape } from '../../src/data/dataset.ts'
 import { shapes } from '../../src/data/shapes.ts'
 import { memoryBytes } from '../../src/experiments/memory-context.ts'
 import { asWritten, type Schema, withDefaults } from '../../src/experiments/schema.ts'
 import type { Learner, Method } from '../../src/models/method.ts'
+import type { Net } from '../../src/models/nets/net.ts'
 import { small } from '../../src/models/nets/small.ts'
 
 /** What a schema's defaults are, as a definition would have them. */
@@ -16,6 +17,11 @@ export async function tinyCorpus(images = 48, testImages = 16): Promise<Corpus> 
   return shapes.open(defaultsOf(shapes.parameters, wanted) as never, memoryBytes())
 }
 
+/** A small net with its defaults, but for what is given. */
+export function buildSmall(given: Record<string, unknown>, imageShape: ImageShape, seed: number): Net {
+  return small.build(defaultsOf(small.parameters, given) as never, imageShape, seed)
+}
+
 /** A method with its defaults, but for what is given, on a net of two layers. */
 export function buildTiny(
   method: unknown,
@@ -26,6 +32,6 @@ export function buildTiny(
   const unit = method as Method
   const parameters = defaultsOf(unit.parameters, given)
   const { imageShape, size, classes } = train
-  const net = small.build({ widths: [4, 6] }, imageShape, seed)
+  const net = buildSmall({ widths: [4, 6] }, imageShape, seed)
   return { learner: unit.build(parameters, { net, imageShape, size, classes, seed }), method: unit, parameters }
 }

@@ -70,10 +70,14 @@ async function encodeCorpus(learner: Learner, corpus: Corpus, taps: string[], na
   })
 }
 
-/** The taps of a net that can be floors: the embedding, and all others that are not too wide. */
+/** The image itself, what a relu still follows, and what lies inside a block: another tap stands for each of them. */
+const passing = /^(input|norm.*|.+\/.+)$/
+
+/** The taps of a net that can be floors: the embedding, and all others of a layer that are not too wide. */
 function floorTaps(learner: Learner): string[] {
   const width = (tap: string) => learner.taps[tap]!.reduce((a, b) => a * b, 1)
-  return Object.keys(learner.taps).filter((tap) => tap === learner.embedding || width(tap) <= widestTap)
+  const narrow = (tap: string) => width(tap) <= widestTap && !passing.test(tap)
+  return Object.keys(learner.taps).filter((tap) => tap === learner.embedding || narrow(tap))
 }
 
 /** Without those that are another one under a second name, as the last block and its flat form. */

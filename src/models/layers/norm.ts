@@ -20,13 +20,13 @@ function keepRunning(running: Variable, batch: Tensor): void {
 }
 
 /**
- * relu(scale (x - mean) / sqrt(variance + epsilon) + offset) of x [n, h, w, c] with the batch's own statistics over
- * n, h and w, which also move the running ones. One gradient for all of it (Ioffe and Szegedy, 2015, section 3):
- * derived step by step it would take three times as many passes over the batch.
+ * scale (x - mean) / sqrt(variance + epsilon) + offset of x [..., channels] with the batch's own statistics over all
+ * other sides, which also move the running ones; then relu, unless told otherwise. One gradient for all of it (Ioffe
+ * and Szegedy, 2015, section 3): derived step by step it would take three times as many passes over the batch.
  */
-export function normaliseBatch(x: Tensor4D, norm: Norm): Tensor4D {
-  const axes = [0, 1, 2]
-  const count = x.shape[0] * x.shape[1] * x.shape[2]
+export function normaliseBatch<T extends Tensor = Tensor4D>(x: T, norm: Norm, { relu = true } = {}): T {
+  const axes = x.shape.slice(1).map((_, i) => i)
+  const count = x.size / x.shape.at(-1)!
   const layer = tf.customGrad((...inputs) => {
     const [input, scale, offset, save] = inputs as unknown as [Tensor, Tensor, Tensor, (tensors: Tensor[]) => void]
     const mean = tf.div(tf.sum(input, axes), count)
@@ -36,11 +36,12 @@ export function normaliseBatch(x: Tensor4D, norm: Norm): Tensor4D {
     keepRunning(norm.variance, variance)
     const inverse = tf.rsqrt(tf.add(variance, epsilon))
     const standard = tf.mul(centred, inverse)
-    const value = tf.relu(tf.add(tf.mul(standard, scale), offset))
-    save([standard, value, scale, inverse])
+    const sum = tf.add(tf.mul(standard, scale), offset)
+    const value = relu ? tf.relu(sum) : sum
+    save(relu ? [standard, scale, inverse, value] : [standard, scale, inverse])
     const gradFunc = (dy: Tensor, saved: Tensor[]) => {
-      const [z, y, gamma, inverseDeviation] = saved as [Tensor, Tensor, Tensor, Tensor]
-      const passed = tf.mul(dy, tf.step(y))
+      const [z, gamma, inverseDeviation, y] = saved as [Tensor, Tensor, Tensor, Tensor | undefined]
+      const passed = y ? tf.mul(dy, tf.step(y)) : dy
       const dOffset = tf.sum(passed, axes)
       const dScale = tf.sum(tf.mul(passed, z), axes)
       const pull = tf.add(tf.mul(z, tf.div(dScale, count)), tf.div(dOffset, count))
@@ -48,11 +49,12 @@ export function normaliseBatch(x: Tensor4D, norm: Norm): Tensor4D {
     }
     return { value, gradFunc }
   })
-  return layer(x, norm.scale, norm.offset) as Tensor4D
+  return layer(x, norm.scale, norm.offset) as T
 }
 
 /** The same with the running statistics, which stay as they are. */
-export function normaliseRunning(x: Tensor4D, norm: Norm): Tensor4D {
+export function normaliseRunning<T extends Tensor = Tensor4D>(x: T, norm: Norm, { relu = true } = {}): T {
   const factor = tf.mul(norm.scale, tf.rsqrt(tf.add(norm.variance, epsilon)))
-  return tf.relu(tf.add(tf.mul(x, factor), tf.sub(norm.offset, tf.mul(norm.mean, factor))))
+  const sum = tf.add(tf.mul(x, factor), tf.sub(norm.offset, tf.mul(norm.mean, factor))) as T
+  return relu ? tf.relu(sum) : sum
 }

@@ -6,8 +6,14 @@ import type { Ability } from '../method.ts'
 
 /** What a layer is; sizes in cells, the same along both axes. */
 export type LayerKind =
-  | { kind: 'input' } // fixed: means taken off, Sobel filters
-  | { kind: 'conv'; kernel: number; stride: number; padding: readonly [before: number, after: number] }
+  | { kind: 'input' } // always the first and fixed: nothing done, means taken off, Sobel filters
+  | {
+      kind: 'conv'
+      kernel: number
+      stride: number
+      padding: readonly [before: number, after: number]
+      groups?: number // where not every channel sees all that come in
+    }
   | {
       kind: 'pool'
       pool: 'max' | 'average'
@@ -15,14 +21,17 @@ export type LayerKind =
       stride: number
       padding: readonly [before: number, after: number]
     }
-  | { kind: 'norm' | 'relu' | 'flatten' | 'dense' }
+  | { kind: 'norm' | 'relu' | 'flatten' | 'mean' | 'dense' }
   | { kind: 'dropout'; rate: number }
   | { kind: 'residual' } // a block with a shortcut: one layer here, it has no mirror
 
 /** One layer by shape, without the batch. Its activation is the tap of its name. */
 export type LayerPlan = LayerKind & { name: string; input: readonly number[]; output: readonly number[] }
 
-/** A net by shape alone. `taps` are named activations without the batch, in order; `top` is the last. */
+/**
+ * A net by shape alone. `taps` are named activations without the batch, in order: `input`, then before and after each
+ * ReLU, those inside a block as `block/name`; `top` is the last.
+ */
 export interface NetPlan {
   taps: Record<string, readonly number[]>
   top: string
@@ -64,4 +73,11 @@ export interface NetFamily<Name extends string = string, P extends TObject = TOb
 /** Keeps the literal name and parameter types of a net family. */
 export function defineNet<const Name extends string, P extends TObject>(family: NetFamily<Name, P>) {
   return family
+}
+
+/** The tap before the ReLU that a tap comes from: dropout and flattening are looked through. The tap itself without. */
+export function beforeRelu({ layers }: NetPlan, tap: string): string {
+  let at = layers.findIndex(({ name }) => name === tap)
+  while (at > 0 && ['dropout', 'flatten'].includes(layers[at]!.kind)) at--
+  return at > 0 && layers[at]!.kind === 'relu' ? layers[at - 1]!.name : tap
 }
