@@ -1,8 +1,8 @@
 import { setImmediate } from 'node:timers/promises'
-import { Diverged, InvalidDefinition } from '../../errors.ts'
+import { InvalidDefinition } from '../../errors.ts'
 import { type Tensor1D, type Tensor2D, tf } from '../../tf.ts'
 import type { Dice } from '../dice.ts'
-import type { Rows } from './rows.ts'
+import { areEqual, type Centre, centreOf, type Rows, spreadAbout } from './rows.ts'
 
 /** How the first centroids are found: points drawn at random, k-means++, or rows that are given. */
 export type Start = 'points' | 'plus-plus' | Rows
@@ -50,57 +50,8 @@ const perturbation = 1 / 1024
 /** In mini-batch mode a cluster is empty when none of so many points for each cluster chose it. */
 const patience = 10
 
-/** Distances do not change when a row is taken off all points; small numbers lose fewer digits. */
-interface Measured {
-  /** The mean point. */
-  centre: Float64Array
-  /** Sum of squared distances to it. */
-  spread: number
-}
-
 function refuse(pointer: string, detail: string): never {
   throw new InvalidDefinition([{ pointer, detail }], 'the clustering')
-}
-
-function refuseNoNumber({ data, width }: Rows): never {
-  const place = data.findIndex((value) => !Number.isFinite(value))
-  throw new Diverged(
-    `the points cannot be clustered: number ${place % width} of point ${Math.floor(place / width)} is ${data[place]}`,
-    'look for what made it: a learning rate that is too high, or damaged data',
-  )
-}
-
-function measure(rows: Rows): Measured {
-  const { data, width } = rows
-  const count = data.length / width
-  const centre = new Float64Array(width)
-  let squares = 0
-  for (let from = 0; from < data.length; from += width)
-    for (let c = 0; c < width; c++) {
-      const value = data[from + c]!
-      centre[c]! += value
-      squares += value * value
-    }
-  if (!Number.isFinite(squares)) refuseNoNumber(rows)
-  let length = 0
-  for (let c = 0; c < width; c++) {
-    centre[c]! /= count
-    length += centre[c]! * centre[c]!
-  }
-  return { centre, spread: Math.max(0, squares - count * length) }
-}
-
-/** Sum of squared distances to a row. */
-function spreadAbout({ data, width }: Rows, centre: Float64Array): number {
-  let sum = 0
-  for (let from = 0; from < data.length; from += width)
-    for (let c = 0; c < width; c++) sum += (data[from + c]! - centre[c]!) ** 2
-  return sum
-}
-
-function areEqual({ data, width }: Rows): boolean {
-  for (let i = width; i < data.length; i++) if (data[i] !== data[i - width]) return false
-  return true
 }
 
 function check(rows: Rows, { k, iterations, start, batch }: KMeansOptions): void {
@@ -269,7 +220,7 @@ function count_(part: Float32Array, width: number, found: Int32Array, { sums, co
 }
 
 /** Sum over all points of |x - c|^2, of their sums: |x|^2 is known, and only c differs between the points. */
-function inertiaOf({ rows, k, width }: Centroids, { sums, counts }: Tally, { centre, spread }: Measured): number {
+function inertiaOf({ rows, k, width }: Centroids, { sums, counts }: Tally, { centre, spread }: Centre): number {
   let total = spread
   for (let j = 0; j < k; j++) {
     if (counts[j] === 0) continue
@@ -343,7 +294,7 @@ export async function kMeans(rows: Rows, options: KMeansOptions): Promise<Cluste
   const { k, iterations, batch, dice, stop, onProgress } = options
   const { width } = rows
   const count = rows.data.length / width
-  const measured = measure(rows)
+  const measured = centreOf(rows)
   const { centre, spread } = measured
   const centroids = new Centroids(await firstCentroids(rows, options), centre)
   const step = perturbation * Math.sqrt(spread / count / width)

@@ -155,7 +155,7 @@ describe('k-means', () => {
       const data = rows.data.slice()
       data[3 * 7 + 2] = bad
       const broken = kMeans({ data, width: 3 }, { k: 2, iterations: 1, dice: rollDice(1) })
-      await expect(broken).rejects.toThrow(`number 2 of point 7 is ${bad}`)
+      await expect(broken).rejects.toThrow(`number 2 of row 7 is ${bad}`)
     }
   })
 
