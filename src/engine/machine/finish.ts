@@ -31,13 +31,13 @@ export function reached(nodes: readonly Node[], roots: readonly Node[]): Node[] 
   return nodes.filter((node) => needed.has(node))
 }
 
-function isWhole({ strides, offset }: Arg, shape: readonly number[]): boolean {
+export function isWhole({ strides, offset }: Arg, shape: readonly number[]): boolean {
   if (offset !== 0) return false
   return rowStrides(shape).every((stride, i) => shape[i] === 1 || strides[i] === stride)
 }
 
 /** Whether each row of the shape reads the same numbers, as many as the shape is wide. */
-function isRow({ node, strides, offset }: Arg, shape: readonly number[]): boolean {
+export function isRow({ node, strides, offset }: Arg, shape: readonly number[]): boolean {
   const last = shape.length - 1
   if (offset !== 0 || sizeOf(node.shape) !== shape[last]) return false
   return strides.every((stride, i) => shape[i] === 1 || stride === (i === last ? 1 : 0))

@@ -1,6 +1,7 @@
 import { sizeOf } from '../onnx/layout.ts'
 import type { Dtype, Operation, Value } from '../onnx/record.ts'
 import { convolve, inputGradient, type Window } from './convolution.ts'
+import { placeOfExtreme } from './extremes.ts'
 import { filterGradient } from './filter-gradient.ts'
 import type { FormulaName } from './formulas.ts'
 import { type Arg, type Node, type Nodes, NotWritten, rowStrides, spread, whole } from './node.ts'
@@ -109,6 +110,11 @@ const fold =
     const divisor: Arg = { node: nodes.constant(count), strides: made.shape.map(() => 0), offset: 0 }
     return nodes.map('divide', [whole(made), divisor], made.shape, 'float32')
   }
+
+const place =
+  (kind: 'max' | 'min'): Lowering =>
+  (operation, nodes, find) =>
+    placeOfExtreme(nodes, kind, find(operation.inputs[0]!), operation.shapes[0]!, operation.attributes!.axis as number)
 
 const softmax: Lowering = (operation, nodes, find) => {
   floats(operation)
@@ -317,6 +323,8 @@ export const lowerings: Readonly<Record<string, Lowering>> = {
   Abs: floatOnly('absolute'),
   Add: same('add', 'addWhole'),
   AddN: addN,
+  ArgMax: place('max'),
+  ArgMin: place('min'),
   BatchMatMul: matMul,
   Cast: castTo,
   Ceil: floatOnly('ceil'),

@@ -61,6 +61,20 @@ export interface SpecialInput {
   strided?: true
 }
 
+export interface ProductSides {
+  batch: number
+  rows: number
+  inner: number
+  columns: number
+}
+
+/** What a product multiplies, each side read by its strides as [batch, rows, columns]. */
+export interface ProductSpecial {
+  left: Arg
+  right: Arg
+  sides: ProductSides
+}
+
 export interface Special {
   name: string
   inputs: SpecialInput[]
@@ -69,6 +83,8 @@ export interface Special {
   /** Where it can do more to its results before it stores them: what. */
   finish?: Finish
   write(writing: Writing): void
+  /** Where it is a product. */
+  product?: ProductSpecial
 }
 
 interface Common {

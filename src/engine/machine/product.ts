@@ -10,7 +10,7 @@ import {
   sumMask,
   vectorsFor,
 } from './blocks.ts'
-import type { Arg, Node, Nodes, SpecialInput, Writing } from './node.ts'
+import type { Arg, Node, Nodes, ProductSides, SpecialInput, Writing } from './node.ts'
 import { type Label, r12, r13, rax, rbx, rcx, rdi, rdx, rsi } from './operands.ts'
 import { writeTile } from './tile.ts'
 import { moved, thread8 } from './writer.ts'
@@ -22,13 +22,6 @@ const innerAtOnce = 1024
 const farApart = 4096
 /** Bytes of the right side that are read again for the next rows meanwhile. */
 const rightShare = 512 * 1024
-
-export interface ProductSides {
-  batch: number
-  rows: number
-  inner: number
-  columns: number
-}
 
 /** Of each product in a batch the right side is another one, so it is read as it lies, or copied. */
 function rightOfEach(nodes: Nodes, b: Arg, { batch, inner, columns }: ProductSides, vectors: number) {
@@ -242,6 +235,7 @@ export function multiply(nodes: Nodes, left: Arg, right: Arg, sides: ProductSide
   const inputs: SpecialInput[] = [{ node: left.node }]
   for (const { node } of blocks) inputs.push({ node })
   const shape = [batch, rowCount, columns]
-  const made: Node = nodes.special(shape, 'float32', { name: 'product', inputs, strided: false, finish, write })
+  const special = { name: 'product', inputs, strided: false, finish, write, product: { left, right, sides } }
+  const made: Node = nodes.special(shape, 'float32', special)
   return made
 }

@@ -27,6 +27,8 @@ export interface Tile {
   accumulate: boolean
   /** Done to each vector before it is stored. */
   finish?: (register: number, row: number, vector: number) => void
+  /** Done with each vector instead of storing it. */
+  take?: (register: number, row: number, vector: number) => void
 }
 
 const registersInAll = 32
@@ -122,7 +124,7 @@ function merged(loops: readonly SumLoop[]): SumLoop[] {
 /** Writes the tile as a subroutine: left at rsi, right at rdi, result at rdx; uses r8 to r11 and keeps rdx. */
 export function writeTile(w: Writer, given: Tile): Label {
   const tile = { ...given, loops: merged(given.loops) }
-  const { left, result, vectors, lanes, accumulate, finish } = tile
+  const { left, result, vectors, lanes, accumulate, finish, take } = tile
   if (left.length * vectors + vectors > registersInAll) throw new Error('the tile is larger than the registers')
   const { a } = w
   const entry = a.here()
@@ -138,7 +140,8 @@ export function writeTile(w: Writer, given: Tile): Label {
     // In the end: sums of sums lose fewer digits than one long sum.
     if (accumulate) a.v('addps', register, register, at(rdx, offset), options)
     finish?.(register, row, vector)
-    a.vstore('movups', at(rdx, offset), register, options)
+    if (take) take(register, row, vector)
+    else a.vstore('movups', at(rdx, offset), register, options)
   })
   a.ret()
   return entry
