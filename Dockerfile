@@ -4,9 +4,9 @@ WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 RUN npm ci
 COPY . .
-# The embedded database is left out; koffi's library, which npm counts as optional too, is not.
-RUN npm run build && mv node_modules/@koromix /koromix && npm prune --omit=dev --omit=optional \
-    && mkdir -p node_modules/@koromix && cp -r /koromix/. node_modules/@koromix
+# The embedded database is left out; the libraries of koffi and sharp, which npm counts as optional too, are not.
+RUN npm run build && mkdir /kept && cp -r node_modules/@koromix node_modules/@img /kept \
+    && npm prune --omit=dev --omit=optional && cp -r /kept/. node_modules
 # ONNX Runtime brings its libraries for every platform: 220 MB that this one cannot load.
 RUN cd node_modules/onnxruntime-node/bin/napi-v6 \
     && find . -mindepth 2 -maxdepth 2 ! -path "./linux/$(node -p process.arch)" -exec rm -r {} + \

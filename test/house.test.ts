@@ -24,6 +24,7 @@ const importers: Record<string, RegExp> = {
   minio: /^store\/s3\.ts$/,
   hyparquet: /^store\/parquet\.ts$/,
   koffi: /^engine\/machine\/memory\.ts$/,
+  sharp: /^data\/codec\.ts$/,
   'onnxruntime-node': /^engine\/onnx\/runtime\.ts$/,
   fastify: /^api\//,
   mercurius: /^api\//,
