@@ -3,7 +3,7 @@ import type { Static, TObject } from 'typebox'
 /** Height, width, channels. */
 export type ImageShape = readonly [height: number, width: number, channels: number]
 
-/** Images as stored: `data` is [n, h, w, c] bytes in row-major order, one label an image where there are labels. */
+/** Images as stored: `data` is [n, h, w, c] bytes in row-major order, one label an image where there are labels, -1 for none. */
 export interface Pixels {
   data: Uint8Array
   shape: ImageShape
@@ -20,6 +20,10 @@ export interface Dataset {
   readonly classNames?: readonly string[]
   /** Images in the order of `indices`; refuses an index outside [0, size). */
   read(indices: ArrayLike<number>): Promise<Pixels>
+  /** The same images in another, larger size, for views that are cut out of them. */
+  readonly source?: { readonly shape: ImageShape; read(indices: ArrayLike<number>): Promise<Pixels> }
+  /** The labels of all images, where they can be told without reading those. */
+  labels?(): Promise<Int32Array>
 }
 
 /** Refuses an index outside [0, size). */

@@ -58,6 +58,7 @@ function split(name: string, kind: 'train' | 'test', size: number, images: Uint8
       }
       return { data, shape: imageShape, labels: chosenLabels }
     },
+    labels: async () => Int32Array.from(labels.subarray(0, size)),
   }
 }
 
