@@ -77,7 +77,7 @@ describe('a definition', () => {
     expect(asked).toEqual(least)
     expect(parsed).toMatchObject({ tags: [], notes: '', seed: 0, priority: 0, evaluations: [] })
     expect(parsed.dataset).toMatchObject({ name: 'shapes', images: 1000, height: 28, channels: 1 })
-    expect(parsed.net).toEqual({ name: 'small', widths: [16, 32, 64] })
+    expect(parsed.net).toMatchObject({ name: 'small', widths: [16, 32, 64] })
     expect(parsed.training.optimizer).toMatchObject({ name: 'sgd', momentum: 0.9 })
     expect(parsed.embeddings).toEqual({ dtype: 'f32' })
     expect(parseDefinition(parsed)).toEqual(parsed)
