@@ -23,6 +23,8 @@ export interface LoaderOptions {
   /** A seeded shuffle where absent. Asked once an epoch, when its first batch is wanted. */
   order?: Order
   batchSize: number
+  /** Batches in an epoch; as many as are full where absent. */
+  perEpoch?: number
   seed: number
   /** 0 where absent. */
   firstStep?: number
@@ -60,7 +62,7 @@ function batchReader({ dataset, batchSize, seed, views }: LoaderOptions) {
  */
 export async function* openLoader(options: LoaderOptions): AsyncGenerator<RawBatch, never, undefined> {
   const { dataset, batchSize, seed, firstStep = 0 } = options
-  const perEpoch = stepsPerEpoch(dataset.size, batchSize)
+  const { perEpoch = stepsPerEpoch(dataset.size, batchSize) } = options
   if (perEpoch < 1) throw new RangeError(`a batch of ${batchSize} does not fit into ${dataset.size} images`)
   prepareDrawing()
   const order = options.order ?? shuffled(dataset.size, seed)

@@ -1,6 +1,7 @@
-import { InvalidDefinition } from '../errors.ts'
+import { stepsPerEpoch } from '../data/loader.ts'
+import { type Fault, InvalidDefinition } from '../errors.ts'
 import type { Stage } from '../models/method.ts'
-import { epochsOf } from '../models/training/stages.ts'
+import { epochsOf, layOut } from '../models/training/stages.ts'
 import type { ChosenUnits } from './chosen.ts'
 import type { Definition } from './definition.ts'
 
@@ -32,4 +33,31 @@ export function checkCourse(definition: Definition, units: ChosenUnits, start?: 
   const each = stages.map((stage) => `${stage.epochs} (${stage.name})`).join(' + ')
   const detail = `is ${epochs}; the stages of '${unit.name}' take ${each} = ${sum}, so it should be ${sum}`
   throw new InvalidDefinition([{ pointer: '/training/epochs', detail }])
+}
+
+/** What the images and the epochs there are do not allow of the steps that a definition asks for. */
+export function stepFaults({ training }: Definition, size: number, stages: readonly Stage[]): Fault[] {
+  const { batchSize, accumulate, optimizer, schedule } = training
+  const faults: Fault[] = []
+  const images = `there are ${size} training images, so it should be at most`
+  if (batchSize > size) faults.push({ pointer: '/training/batchSize', detail: `is ${batchSize}; ${images} ${size}` })
+  else if (batchSize * accumulate > size)
+    faults.push({
+      pointer: '/training/accumulate',
+      detail: `is ${accumulate}, of ${batchSize} images each; ${images} ${Math.floor(size / batchSize)}`,
+    })
+  const perEpoch = stepsPerEpoch(size, batchSize * accumulate)
+  const shortest = layOut(stages, perEpoch).sort((a, b) => a.steps - b.steps)[0]
+  if (shortest && schedule.warmUpSteps > shortest.steps) {
+    const { stage, steps } = shortest
+    const what = stage.name ? `stage '${stage.name}'` : 'the training'
+    const detail = `is ${schedule.warmUpSteps}; ${what} has ${steps} steps, so it should be at most ${steps}`
+    faults.push({ pointer: '/training/schedule/warmUpSteps', detail })
+  }
+  if (schedule.name === 'decay' && optimizer.weightDecay === 0)
+    faults.push({
+      pointer: '/training/schedule/name',
+      detail: `'decay' goes by the weight decay, which is 0; 'constant' would be the same`,
+    })
+  return faults
 }

@@ -6,7 +6,7 @@ import type { NetPlan } from '../models/nets/net.ts'
 import { optimizers } from '../models/training/optimizer.ts'
 import { epochsOf } from '../models/training/stages.ts'
 import { type ChosenUnits, chosenUnits } from './chosen.ts'
-import { checkCourse, courseOf } from './course.ts'
+import { checkCourse, courseOf, stepFaults } from './course.ts'
 import type { Definition } from './definition.ts'
 import { checkExpected } from './expected.ts'
 
@@ -89,11 +89,6 @@ function checkAbilities(faults: Fault[], units: ChosenUnits, net: NetPlan | unde
 function checkWorld(faults: Fault[], definition: Definition, units: ChosenUnits, corpus: DatasetDescription): void {
   const { batchSize } = definition.training
   const size = corpus.size.train
-  if (batchSize > size && !units.method.unit.fitted)
-    faults.push({
-      pointer: '/training/batchSize',
-      detail: `is ${batchSize}; there are ${size} training images, so it should be at most ${size}`,
-    })
   const world = { size, classes: corpus.classes, batchSize }
   const { method } = units
   within(faults, '/method', method.unit.check?.(method.parameters, world) ?? [])
@@ -112,13 +107,19 @@ function numbers(shape: readonly number[]): number {
  * activations at every tap three times (the value, its gradient, and one for the operations between);
  * evaluating: every image as floats, twice, its embedding, and its features at each tap no wider than the image.
  */
-function expectMemory(definition: Definition, corpus: DatasetDescription, net: NetPlan, method: MethodPlan): number {
-  const { batchSize } = definition.training
+function expectMemory(
+  definition: Definition,
+  corpus: DatasetDescription,
+  net: NetPlan,
+  method: MethodPlan,
+  epochs: number,
+): number {
+  const { batchSize, accumulate } = definition.training
   const image = numbers(corpus.imageShape)
   const taps = Object.values(net.taps).map(numbers)
   const total = (sizes: readonly number[]) => sizes.reduce((sum, size) => sum + size, 0)
   const training =
-    method.weights * float * (2 + slots(definition)) +
+    method.weights * float * (2 + slots(definition, epochs) + (accumulate > 1 ? 1 : 0)) +
     method.memoryBytes +
     batchSize * float * (5 * image + 3 * (total(taps) + method.dimension))
   const features = 2 * image + method.dimension + total(taps.filter((size) => size <= image))
@@ -143,8 +144,10 @@ function expectDisk(definition: Definition, corpus: DatasetDescription, kept: Ke
   return checkpointsKept * checkpointBytes + images * (2 * dimension * number + 16) + steps * metricBytesPerStep
 }
 
-function slots({ training: { optimizer } }: Definition): number {
-  return optimizers[optimizer.name].slotsPerWeight(optimizer)
+/** Numbers beside each learned one: what the optimiser remembers, and the average. */
+function slots({ training: { optimizer, averaging } }: Definition, epochs: number): number {
+  if (epochs === 0) return 0
+  return optimizers[optimizer.name].slotsPerWeight(optimizer as never) + (averaging > 0 ? 1 : 0)
 }
 
 /**
@@ -158,19 +161,24 @@ export async function planExperiment(definition: Definition, bytes: ByteSource):
   const { dataset, net, method } = units
   const corpus = await attempt(faults, '/dataset', () => dataset.unit.describe(dataset.parameters, bytes))
   const netPlan = corpus && (await attempt(faults, '/net', () => net.unit.plan(net.parameters, corpus.imageShape)))
-  await attempt(faults, '', () => checkCourse(definition, units))
+  const stages = await attempt(faults, '', () => {
+    checkCourse(definition, units)
+    return courseOf(definition, units)
+  })
   if (corpus) {
+    if (stages && !method.unit.fitted) faults.push(...stepFaults(definition, corpus.size.train, stages))
     checkAbilities(faults, units, netPlan, corpus.classes)
     checkWorld(faults, definition, units, corpus)
   }
   const world = corpus && netPlan && { net: netPlan, size: corpus.size.train, classes: corpus.classes }
   const methodPlan = world && (await attempt(faults, '/method', () => method.unit.plan(method.parameters, world)))
-  if (faults.length > 0 || !corpus || !netPlan || !methodPlan) throw new InvalidDefinition(faults)
+  if (faults.length > 0 || !stages || !corpus || !netPlan || !methodPlan) throw new InvalidDefinition(faults)
 
-  const stages = courseOf(definition, units)
-  const perEpoch = stepsPerEpoch(corpus.size.train, definition.training.batchSize)
-  const steps = perEpoch * epochsOf(stages)
-  const checkpointBytes = methodPlan.weights * float * (1 + slots(definition)) + methodPlan.memoryBytes
+  const { batchSize, accumulate } = definition.training
+  const perEpoch = stepsPerEpoch(corpus.size.train, batchSize * accumulate)
+  const epochs = epochsOf(stages)
+  const steps = perEpoch * epochs
+  const checkpointBytes = methodPlan.weights * float * (1 + slots(definition, epochs)) + methodPlan.memoryBytes
   return {
     definition,
     runs: 1,
@@ -178,12 +186,12 @@ export async function planExperiment(definition: Definition, bytes: ByteSource):
     imageShape: corpus.imageShape,
     classes: corpus.classes,
     stages: stages.map(({ name, epochs }) => ({ name, epochs })),
-    epochs: epochsOf(stages),
+    epochs,
     stepsPerEpoch: perEpoch,
     steps,
     weights: methodPlan.weights,
     multiplyAddsPerImage: methodPlan.multiplyAdds,
-    memoryBytes: expectMemory(definition, corpus, netPlan, methodPlan),
+    memoryBytes: expectMemory(definition, corpus, netPlan, methodPlan, epochs),
     diskBytes: expectDisk(definition, corpus, { checkpointBytes, dimension: methodPlan.dimension, steps }),
     checkpointBytes,
     embeddingDimension: methodPlan.dimension,

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto'
 import type { Corpus } from '../data/dataset.ts'
 import type { Learner } from '../models/method.ts'
 import { epochsOf } from '../models/training/stages.ts'
@@ -6,6 +5,7 @@ import { type ChosenUnits, chosenUnits } from './chosen.ts'
 import type { RunContext } from './context.ts'
 import { courseOf } from './course.ts'
 import type { Definition } from './definition.ts'
+import { trainingFingerprint } from './fingerprint.ts'
 import { planExperiment } from './plan.ts'
 import type { Progress } from './run.ts'
 
@@ -22,16 +22,6 @@ export interface Work {
   fingerprint: string
   /** The last progress told; each stage goes on from it. */
   progress: Progress
-}
-
-/** The same for definitions that train alike: the name, the tags and the evaluations do not count. */
-export function trainingFingerprint({ version, seed, dataset, net, method, training }: Definition): string {
-  const sorted = (_: string, value: unknown) =>
-    typeof value === 'object' && value !== null && !Array.isArray(value)
-      ? Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)))
-      : value
-  const parts = { version, seed, dataset, net, method, training }
-  return createHash('sha256').update(JSON.stringify(parts, sorted)).digest('hex')
 }
 
 /** Tells where the run stands; what is not named stays as it was told last. */

@@ -112,9 +112,9 @@ describe('a definition', () => {
     ['/dataset/name', undefined, '/dataset/name', /is missing; it should be one of: fashion-mnist, /],
     ['/dataset/name', 'fashion-minst', '/dataset/name', /no dataset 'fashion-minst'; there are: .*'fashion-mnist'\?/],
     ['/dataset/limit', 0, '/dataset/limit', /is 0; it should be a whole number of at least 1/],
-    ['/method/name', 'npdi', '/method/name', /^no method 'npdi'; there are: npid — did you mean 'npid'\?$/],
-    ['/method/name', 'constructor', '/method/name', /^no method 'constructor'; there are: npid$/],
-    ['/method/name', 3, '/method/name', /is 3; it should be one of: npid/],
+    ['/method/name', 'npdi', '/method/name', /^no method 'npdi'; there are: .*npid.* — did you mean 'npid'\?$/],
+    ['/method/name', 'constructor', '/method/name', /^no method 'constructor'; there are: .*npid/],
+    ['/method/name', 3, '/method/name', /is 3; it should be one of: .*npid/],
     ['/method/temprature', 0.1, '/method/temprature', /did you mean 'temperature'\?/],
     ['/method/temperature', 0, '/method/temperature', /is 0; it should be a number /],
     ['/method/temperature', Number.NaN, '/method/temperature', /is NaN; it should be a number/],
@@ -123,7 +123,12 @@ describe('a definition', () => {
     ['/method/negatives', 0, '/method/negatives', /is 0; it should be "all" or a whole number/],
     ['/net/widths', [], '/net/widths', /is an empty list; it should be a list of 1 to 8 items, each a whole number/],
     ['/net/widths/1', '32', '/net/widths/1', /is the text "32"; it should be a whole number/],
-    ['/training/optimizer/name', 'adma', '/training/optimizer/name', /no optimizer 'adma'; there are: sgd$/],
+    [
+      '/training/optimizer/name',
+      'adma',
+      '/training/optimizer/name',
+      /no optimizer 'adma'; there are: sgd, lars, adam, adamw — did you mean 'adam'\?$/,
+    ],
     ['/training/schedule/name', 'cosin', '/training/schedule/name', /did you mean 'cosine'/],
     [
       '/training/schedule/epochs',
@@ -131,7 +136,7 @@ describe('a definition', () => {
       '/training/schedule/epochs',
       /no such key here; the keys are: name, warmUpSteps/,
     ],
-    ['/evaluations/0/name', 'knn', '/evaluations/0/name', /no evaluation 'knn'; there are: nearest-neighbours/],
+    ['/evaluations/0/name', 'knn', '/evaluations/0/name', /no evaluation 'knn'; there are: .*nearest-neighbours/],
     ['/evaluations', {}, '/evaluations', /is an object; it should be a list/],
   ])('with a fault at %s (%j) is told the place and what would have been right', (at, value, pointer, words) => {
     const faults = faultsOf(changed(at, value))

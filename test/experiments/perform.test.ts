@@ -2,6 +2,7 @@ import { beforeAll, describe, expect, it } from 'vitest'
 import { chooseEngine } from '../../src/engine/choose.ts'
 import { Damaged, Diverged } from '../../src/errors.ts'
 import { type Definition, parseDefinition } from '../../src/experiments/definition.ts'
+import { trainingFingerprint } from '../../src/experiments/fingerprint.ts'
 import {
   createMemoryContext,
   type MemoryContext,
@@ -9,7 +10,6 @@ import {
   memoryBytes,
 } from '../../src/experiments/memory-context.ts'
 import { perform } from '../../src/experiments/perform.ts'
-import { trainingFingerprint } from '../../src/experiments/work.ts'
 import { tf } from '../../src/tf.ts'
 
 const definition = parseDefinition({
@@ -210,5 +210,25 @@ describe('a run', () => {
     expect(trainingFingerprint(turned)).toBe(trainingFingerprint(definition))
     expect(trainingFingerprint({ ...definition, name: 'x', evaluations: [] })).toBe(trainingFingerprint(definition))
     expect(trainingFingerprint({ ...definition, seed: 1 })).not.toBe(trainingFingerprint(definition))
+    const { training } = definition
+    for (const other of [{ accumulate: 2 }, { averaging: 0.9 }, { epochs: 4 }])
+      expect(trainingFingerprint({ ...definition, training: { ...training, ...other } })).not.toBe(
+        trainingFingerprint(definition),
+      )
+  })
+
+  it('has the fingerprint that the first version gave it, though there are more parameters now', () => {
+    const first = { version: 1, name: 'first', seed: 7 }
+    const base = { ...first, net: { name: 'small', widths: [16, 32, 64] }, method: { name: 'npid', dimension: 128 } }
+    const optimizer = { name: 'sgd', weightDecay: 5e-4 }
+    const training = { epochs: 12, optimizer, schedule: { name: 'cosine', warmUpSteps: 50 } }
+    const dataset = { name: 'fashion-mnist-12k' }
+    expect(trainingFingerprint(parseDefinition({ ...base, dataset, training }))).toBe(
+      '7e98d750888371332614daa8d23fa4d5af7e84e7e2730dea8948c9447cf3efb2',
+    )
+    const shapes = { dataset: { name: 'shapes' }, training: { schedule: { name: 'step', epochs: [2] } } }
+    expect(trainingFingerprint(parseDefinition({ ...base, ...shapes }))).toBe(
+      '1439a596d9845218e26e0e3e439dd334484d723f3a0903022ece10db47ba4c21',
+    )
   })
 })

@@ -68,6 +68,38 @@ describe('a plan', () => {
     expect(faults).toEqual([{ pointer: '/dataset/limit', detail: 'is 10001; there are 10000 training images' }])
   })
 
+  it('refuses steps that the images or the epochs do not allow, each at its place', async () => {
+    const dataset = { name: 'shapes', images: 64, height: 16, width: 16 }
+    const training = { epochs: 2, batchSize: 16, accumulate: 2, schedule: { name: 'constant', warmUpSteps: 5 } }
+    expect(await faultsOf({ dataset, training, evaluations: [], method: { name: 'npid' } })).toEqual([
+      {
+        pointer: '/training/schedule/warmUpSteps',
+        detail: 'is 5; the training has 4 steps, so it should be at most 4',
+      },
+    ])
+    const wide = { batchSize: 40, accumulate: 2, schedule: { name: 'decay' }, optimizer: { name: 'sgd' } }
+    expect(await faultsOf({ dataset, training: wide, evaluations: [], method: { name: 'npid' } })).toEqual([
+      {
+        pointer: '/training/accumulate',
+        detail: 'is 2, of 40 images each; there are 64 training images, so it should be at most 1',
+      },
+      {
+        pointer: '/training/schedule/name',
+        detail: "'decay' goes by the weight decay, which is 0; 'constant' would be the same",
+      },
+    ])
+  })
+
+  it('counts what optimiser, average and accumulation keep, and steps of several batches', async () => {
+    const planned = async (training: object) =>
+      planExperiment(parseDefinition({ ...example, training: { epochs: 8, ...training } }), bytes)
+    const sgd = await planned({})
+    const adam = await planned({ optimizer: { name: 'adam' }, averaging: 0.99, accumulate: 10 })
+    expect(adam.checkpointBytes - sgd.checkpointBytes).toBe(2 * 4 * sgd.weights)
+    expect([adam.stepsPerEpoch, adam.steps, adam.epochs]).toEqual([7, 56, 8])
+    expect(adam.memoryBytes).toBeGreaterThan(sgd.memoryBytes)
+  })
+
   it('tells all impossible pairs at once', async () => {
     const faults = await faultsOf({
       dataset: { name: 'shapes', images: 64, height: 8, width: 8 },

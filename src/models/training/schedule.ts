@@ -1,6 +1,6 @@
 import { type Static, type TObject, Type } from 'typebox'
 
-/** Where in a training a step is. */
+/** Where in a training, or in one of its stages, a step is. */
 export interface Moment {
   /** Steps taken before. */
   step: number
@@ -13,8 +13,8 @@ export interface Schedule<Name extends string = string, P extends TObject = TObj
   name: Name
   title: string
   parameters: P
-  /** The factor on the learning rate at a step. */
-  factor(parameters: Static<P>, moment: Moment): number
+  /** The factor on the learning rate at a step, for an optimiser's full rate and weight decay. */
+  factor(parameters: Static<P>, moment: Moment, optimizer: { learningRate: number; weightDecay: number }): number
 }
 
 function defineSchedule<const Name extends string, P extends TObject>(schedule: Schedule<Name, P>) {
@@ -78,5 +78,15 @@ const step = defineSchedule({
   },
 })
 
+const decay = defineSchedule({
+  name: 'decay',
+  title: 'Down a little with each step: by the root of 1 + learning rate x weight decay x steps (Bottou, 2012)',
+  parameters: Type.Object({ warmUpSteps }, { additionalProperties: false }),
+  factor(parameters, moment, { learningRate, weightDecay }) {
+    const steps = Math.max(0, moment.step - parameters.warmUpSteps)
+    return warmUp(parameters.warmUpSteps, moment) / Math.sqrt(1 + learningRate * weightDecay * steps)
+  },
+})
+
 /** Every schedule of the learning rate, by name. */
-export const schedules = { constant, cosine, step }
+export const schedules = { constant, cosine, step, decay }

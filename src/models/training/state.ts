@@ -2,16 +2,24 @@ import { Damaged } from '../../errors.ts'
 import { type Tensor, tf, type Variable } from '../../tf.ts'
 import type { Checkpoint, StoredTensor } from '../checkpoint.ts'
 import type { Learner } from '../method.ts'
+import type { Average } from './average.ts'
 import type { Stepper } from './optimizer.ts'
 
 type Part = Variable | Float32Array
 
+/** What accompanies a learner while it is trained. */
+export interface Companions {
+  stepper?: Stepper | undefined
+  average?: Average | undefined
+}
+
 /** Everything that changes in a training, under the names it has in a checkpoint. */
-function parts(learner: Pick<Learner, 'weights' | 'memory'>, stepper?: Stepper): Record<string, Part> {
+function parts(learner: Pick<Learner, 'weights' | 'memory'>, { stepper, average }: Companions): Record<string, Part> {
   const named: Record<string, Part> = {}
   for (const [name, weight] of Object.entries(learner.weights)) named[`weights/${name}`] = weight
   for (const [name, memory] of Object.entries(learner.memory)) named[`memory/${name}`] = memory
   for (const [name, slot] of Object.entries(stepper?.slots ?? {})) named[`optimizer/${name}`] = slot
+  for (const [name, value] of Object.entries(average?.values ?? {})) named[`average/${name}`] = value
   return named
 }
 
@@ -23,23 +31,23 @@ async function store(part: Part): Promise<StoredTensor> {
 /** A copy of the whole state. */
 export async function takeState(
   learner: Pick<Learner, 'weights' | 'memory'>,
-  stepper: Stepper,
+  companions: Companions = {},
 ): Promise<Checkpoint['tensors']> {
   const tensors: Checkpoint['tensors'] = {}
-  for (const [name, part] of Object.entries(parts(learner, stepper))) tensors[name] = await store(part)
+  for (const [name, part] of Object.entries(parts(learner, companions))) tensors[name] = await store(part)
   return tensors
 }
 
 /**
- * Puts a checkpoint's state into a learner and, where there is one, its optimiser. Throws Damaged where a tensor is
+ * Puts a checkpoint's state into a learner and those that accompany it. Throws Damaged where a tensor is
  * missing or of another shape; nothing is changed then.
  */
 export function restoreState(
   checkpoint: Checkpoint,
   learner: Pick<Learner, 'weights' | 'memory'>,
-  stepper?: Stepper,
+  companions: Companions = {},
 ): void {
-  const found = Object.entries(parts(learner, stepper)).map(([name, part]) => {
+  const found = Object.entries(parts(learner, companions)).map(([name, part]) => {
     const stored = checkpoint.tensors[name]
     const shape = part instanceof Float32Array ? [part.length] : part.shape
     if (!(stored?.data instanceof Float32Array) || !tf.util.arraysEqual([...stored.shape], shape))
@@ -53,4 +61,13 @@ export function restoreState(
     if (part instanceof Float32Array) part.set(data)
     else tf.tidy(() => part.assign(tf.tensor(data, shape) as Tensor))
   }
+}
+
+/** The learned numbers of a finished training, by name: the average of the weights where there is one. */
+export function learnedWeights({ tensors }: Checkpoint): Record<string, StoredTensor> {
+  const learned: Record<string, StoredTensor> = {}
+  for (const prefix of ['weights/', 'average/'])
+    for (const [name, tensor] of Object.entries(tensors))
+      if (name.startsWith(prefix)) learned[name.slice(prefix.length)] = tensor
+  return learned
 }

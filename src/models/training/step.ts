@@ -2,6 +2,7 @@ import type { RawBatch } from '../../data/loader.ts'
 import { type Scalar, type Tensor, tf, type Variable } from '../../tf.ts'
 import type { Dice } from '../dice.ts'
 import type { Batch, Learner, Stage } from '../method.ts'
+import type { Average } from './average.ts'
 import type { Stepper } from './optimizer.ts'
 
 /** What takes the steps of one stage. */
@@ -12,6 +13,9 @@ export interface Crew {
   learning: Record<string, Variable>
   /** The name of the stage, where it has one. */
   stage?: string
+  average?: Average | undefined
+  /** The longest that a gradient may be; 0: as long as it is. */
+  clipNorm?: number
 }
 
 /** Those of the weights that learn in a stage. */
@@ -28,16 +32,17 @@ function toBatch(raw: RawBatch): Batch {
   return { views, indices: raw.indices, ...(raw.labels ? { labels: tf.tensor1d(raw.labels, 'int32') } : {}) }
 }
 
-/** What a step leaves: numbers not read yet, and what the objective kept. */
+type Gradients = Record<string, Tensor>
+
+/** What a batch leaves: numbers not read yet, and what the objective kept. */
 type Made = {
   loss: Scalar
-  norm: Tensor
   metrics: Record<string, Scalar>
   kept: Record<string, Tensor>
 }
 
-/** Objective, gradients and optimiser, without a number being read: a lazy engine computes all of it as one graph. */
-function recordStep({ learner, stepper, learning, stage }: Crew, raw: RawBatch, rate: number, dice: Dice): Made {
+/** Objective and gradients of one batch. */
+function differentiate({ learner, learning, stage }: Crew, raw: RawBatch, dice: Dice): Made & { gradients: Gradients } {
   let metrics: Record<string, Scalar> = {}
   let kept: Record<string, Tensor> = {}
   const { value: loss, grads } = tf.variableGrads(() => {
@@ -48,30 +53,100 @@ function recordStep({ learner, stepper, learning, stage }: Crew, raw: RawBatch, 
     for (const tensor of [...Object.values(metrics), ...Object.values(kept)]) tf.keep(tensor)
     return found.loss
   }, Object.values(learning))
-  const gradients: Record<string, Tensor> = {}
+  const gradients: Gradients = {}
   for (const [name, weight] of Object.entries(learning)) {
     const gradient = grads[weight.name]
     if (gradient) gradients[name] = gradient
   }
+  return { loss, metrics, kept, gradients }
+}
+
+function scaleAll(gradients: Gradients, factor: Tensor | number): Gradients {
+  return Object.fromEntries(Object.entries(gradients).map(([name, gradient]) => [name, tf.mul(gradient, factor)]))
+}
+
+function addAll(some: Gradients, others: Gradients): Gradients {
+  const names = new Set([...Object.keys(some), ...Object.keys(others)])
+  const sum = (name: string) => (some[name] && others[name] ? tf.add(some[name], others[name]) : undefined)
+  return Object.fromEntries([...names].map((name) => [name, sum(name) ?? tf.clone((some[name] ?? others[name])!)]))
+}
+
+/** The optimiser and the average follow the gradient; its length before it was clipped. */
+function follow({ stepper, average, clipNorm = 0 }: Crew, gradients: Gradients, rate: number): Tensor {
   const norm = tf.sqrt(tf.addN(Object.values(gradients).map((gradient) => tf.sum(tf.square(gradient)))))
-  stepper.apply(gradients, rate)
-  return { loss, norm, metrics, kept }
+  const clipped = clipNorm > 0 ? scaleAll(gradients, tf.div(clipNorm, tf.maximum(norm, clipNorm))) : gradients
+  stepper.apply(clipped, rate)
+  average?.follow(Object.keys(gradients))
+  return norm
+}
+
+/** One batch of a step of so many batches, and the gradients of those before it. */
+interface Turn {
+  rate: number
+  dice: Dice
+  index: number
+  of: number
+  before: Gradients
+}
+
+type Recorded = Made & { norm?: Tensor; sum?: Gradients }
+
+/** A batch without a number being read: a lazy engine computes all of it as one graph, the last with the optimiser. */
+function record(crew: Crew, raw: RawBatch, { rate, dice, index, of, before }: Turn): Recorded {
+  const { gradients, ...made } = differentiate(crew, raw, dice)
+  const sum = index === 0 ? gradients : addAll(before, gradients)
+  if (index < of - 1) return { ...made, sum }
+  return { ...made, norm: follow(crew, of === 1 ? sum : scaleAll(sum, 1 / of), rate) }
+}
+
+/** Reads what a batch has left, lets the learner absorb it, and disposes of it. Returns the loss. */
+function readBatch(
+  { learner }: Crew,
+  raw: RawBatch,
+  made: Recorded,
+  add: (name: string, value: number) => void,
+): number {
+  const { loss, norm, metrics, kept } = made
+  try {
+    const value = loss.dataSync()[0]!
+    add('loss', value)
+    if (norm) add('gradientNorm', norm.dataSync()[0]!)
+    for (const [name, metric] of Object.entries(metrics)) add(name, metric.dataSync()[0]!)
+    if (Number.isFinite(value)) learner.absorb?.(raw, kept)
+    return value
+  } finally {
+    tf.dispose([loss, norm ?? [], metrics, kept])
+  }
+}
+
+/** What a step takes: its batches in turn, and random numbers for each. */
+export interface Intake {
+  batches: number
+  next(): Promise<RawBatch>
+  dice(index: number): Dice
 }
 
 /**
- * One step: objective, gradients, optimiser, absorb. Returns the loss before the step and the metrics. Where the loss
- * is not a number the weights are none either; nobody may save them.
+ * One step: the objective of each batch and its gradient, then the optimiser, absorb after each batch. Returns the mean
+ * loss before the step, the mean metrics, and the last batch. It ends with a loss that is no number; the weights may be
+ * none either then, and nobody may save them.
  */
-export function takeStep(crew: Crew, raw: RawBatch, rate: number, dice: Dice): Record<string, number> {
-  // Read only after the scope, when its intermediate results need not be kept by an engine that has not computed yet.
-  const { loss, norm, metrics, kept } = tf.tidy(() => recordStep(crew, raw, rate, dice))
+export async function takeStep(crew: Crew, rate: number, { batches, next, dice }: Intake) {
+  const values: Record<string, number> = { loss: 0, learningRate: rate }
+  let before: Gradients = {}
   try {
-    const values: Record<string, number> = { loss: loss.dataSync()[0]!, learningRate: rate }
-    values.gradientNorm = norm.dataSync()[0]!
-    for (const [name, metric] of Object.entries(metrics)) values[name] = metric.dataSync()[0]!
-    if (Number.isFinite(values.loss)) crew.learner.absorb?.(raw, kept)
-    return values
+    for (let index = 0; ; index++) {
+      const raw = await next()
+      // Read only after the scope, when its intermediate results need not be kept by an engine that has not computed yet.
+      const made = tf.tidy(() => record(crew, raw, { rate, dice: dice(index), index, of: batches, before }))
+      tf.dispose(before)
+      before = made.sum ?? {}
+      const loss = readBatch(crew, raw, made, (name, value) => {
+        values[name] = (values[name] ?? 0) + (name === 'gradientNorm' ? value : value / batches)
+      })
+      if (index === batches - 1 || !Number.isFinite(loss)) return { values, raw }
+    }
   } finally {
-    tf.dispose([loss, norm, metrics, kept])
+    tf.dispose(before)
   }
 }

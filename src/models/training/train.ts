@@ -3,8 +3,9 @@ import type { Augmentation } from '../../data/augment.ts'
 import type { Dataset } from '../../data/dataset.ts'
 import { openLoader, stepsPerEpoch } from '../../data/loader.ts'
 import type { Checkpoint } from '../checkpoint.ts'
-import { type Dice, rollDice } from '../dice.ts'
+import { rollDice } from '../dice.ts'
 import type { Learner, Stage } from '../method.ts'
+import { type Average, averageOf } from './average.ts'
 import { refuseDivergence, refuseLostState, refuseLostSurvey } from './divergence.ts'
 import { optimizers, type Stepper } from './optimizer.ts'
 import { measureRate, rateSteps } from './rate.ts'
@@ -61,76 +62,114 @@ export interface TrainingOptions {
   window: TrainingWindow
 }
 
-function learningRate(training: TrainingDefinition, stage: Stage, moment: Moment): number {
-  const schedule = schedules[training.schedule.name] as Schedule
-  return training.optimizer.learningRate * (stage.learningRate ?? 1) * schedule.factor(training.schedule, moment)
+/** A training in numbers. */
+interface Course {
+  parts: readonly Part[]
+  epochs: number
+  /** Steps an epoch, and in all. */
+  perEpoch: number
+  steps: number
+  /** Images a step. */
+  images: number
+}
+
+function courseOf({ dataset, training }: TrainingOptions, stages: readonly Stage[]): Course {
+  const images = training.batchSize * training.accumulate
+  const perEpoch = stepsPerEpoch(dataset.size, images)
+  if (perEpoch < 1) throw new RangeError(`a step of ${images} images does not fit into ${dataset.size}`)
+  const epochs = epochsOf(stages)
+  return { parts: layOut(stages, perEpoch), epochs, perEpoch, steps: epochs * perEpoch, images }
+}
+
+function learningRate({ optimizer, schedule }: TrainingDefinition, stage: Stage, moment: Moment): number {
+  const { factor } = schedules[schedule.name] as Schedule
+  return optimizer.learningRate * (stage.learningRate ?? 1) * factor(schedule, moment, optimizer)
+}
+
+/** Everything that learns together: the learner, its optimiser, and the average where there is one. */
+interface Ensemble {
+  learner: Learner
+  stepper: Stepper
+  average: Average | undefined
 }
 
 /** The survey before an epoch; false where `stop` ended it. */
-async function survey(options: TrainingOptions, stepper: Stepper, epoch: number, step: number, dice: Dice) {
-  const { learner, dataset, window } = options
+async function survey(options: TrainingOptions, ensemble: Ensemble | undefined, epoch: number, step: number) {
+  const { learner, dataset, seed, window } = options
+  const dice = rollDice(seed).for('training', 'survey', epoch)
   let found: Awaited<ReturnType<NonNullable<Learner['survey']>>>
   try {
-    found = await learner.survey?.(dataset, epoch, dice.for('survey', epoch), { stop: window.stop })
+    found = await learner.survey?.(dataset, epoch, dice, { stop: window.stop })
   } catch (error) {
     if (window.stop.aborted) return false
     throw error
   }
   if (!found) return true
-  stepper.reset(found.reset ?? [])
+  ensemble?.stepper.reset(found.reset ?? [])
+  ensemble?.average?.restart(found.reset ?? [])
   if (found.metrics) window.report(step, found.metrics)
   refuseLostSurvey(epoch, found.metrics ?? {})
   for (const artifact of found.artifacts ?? []) await window.keep?.(artifact)
   return true
 }
 
-/** A stage begins: the optimiser forgets, and people are told which it is where there are several. */
-function beginStage(part: Part, parts: readonly Part[], stepper: Stepper, { learner, window }: TrainingOptions): void {
-  stepper.reset(Object.keys(learner.weights))
+/** All begins anew with a stage but the weights; people are told which it is where there are several. */
+function beginStage({ learner, stepper, average }: Ensemble, part: Part, { parts }: Course, window: TrainingWindow) {
+  const names = Object.keys(learner.weights)
+  stepper.reset(names)
+  average?.restart(names)
   if (parts.length > 1) window.report(part.first, { stage: parts.indexOf(part) + 1 })
 }
 
-async function runSteps(options: TrainingOptions, stages: readonly Stage[], stepper: Stepper) {
-  const { learner, views, dataset, training, seed, start, window } = options
-  const { batchSize, checkpointEverySteps } = training
-  const perEpoch = stepsPerEpoch(dataset.size, batchSize)
-  const parts = layOut(stages, perEpoch)
-  const epochs = epochsOf(stages)
-  const steps = epochs * perEpoch
+function openBatches({ learner, views, dataset, training, seed }: TrainingOptions, course: Course, step: number) {
+  const { batchSize, accumulate } = training
   const dice = rollDice(seed).for('training')
-  const rate = measureRate(batchSize)
-  let step = start?.step ?? 0
+  const order = learner.order && ((epoch: number) => learner.order!(epoch, dice.for('order', epoch)))
+  const perEpoch = course.perEpoch * accumulate
+  const firstStep = step * accumulate
+  return openLoader({ dataset, views, batchSize, perEpoch, seed, firstStep, ...(order ? { order } : {}) })
+}
+
+async function runSteps(options: TrainingOptions, course: Course, ensemble: Ensemble) {
+  const { learner, training, seed, start, window } = options
+  const { checkpointEverySteps, accumulate: batches, clipNorm } = training
+  const { parts, epochs, perEpoch, steps, images } = course
+  const dice = rollDice(seed).for('training')
+  const rate = measureRate(images)
   const saver = saveAside(window)
+  let step = start?.step ?? 0
   const save = async (final: boolean) => {
-    const cursor = { epoch: Math.floor(step / perEpoch), batch: step % perEpoch }
-    const meta = { seed: String(seed), steps: String(steps), epoch: String(cursor.epoch), batch: String(cursor.batch) }
-    await saver.begin({ step, tensors: await takeState(learner, stepper), meta }, { final })
+    const cursor = { epoch: String(Math.floor(step / perEpoch)), batch: String(step % perEpoch) }
+    const meta = { seed: String(seed), steps: String(steps), ...cursor }
+    await saver.begin({ step, tensors: await takeState(learner, ensemble), meta }, { final })
   }
   const tell = ({ stage }: Part, loss: number, imagesPerSecond: number | null) => {
-    const secondsLeft = imagesPerSecond === null ? null : ((steps - step) * batchSize) / imagesPerSecond
+    const secondsLeft = imagesPerSecond === null ? null : ((steps - step) * images) / imagesPerSecond
     const at = { epoch: step / perEpoch, epochs, step, steps, loss, imagesPerSecond, secondsLeft }
     window.progress(stage.name ? { stage: stage.name, ...at } : at)
   }
-  const order = learner.order && ((epoch: number) => learner.order!(epoch, dice.for('order', epoch)))
-  const loader = openLoader({ dataset, views, batchSize, seed, firstStep: step, ...(order ? { order } : {}) })
+  const loader = openBatches(options, course, step)
+  const next = async () => (await rate.waitFor(loader.next())).value
+  const takeOne = async ({ stage, ...part }: Part) => {
+    const moment = { step: step - part.first, steps: part.steps, stepsPerEpoch: perEpoch }
+    const crew = { ...ensemble, clipNorm, learning: learningIn(stage, learner.weights) }
+    const intake = { batches, next, dice: (index: number) => dice.for('step', step * batches + index) }
+    const named = stage.name ? { ...crew, stage: stage.name } : crew
+    return takeStep(named, learningRate(training, stage, moment), intake)
+  }
   try {
     while (step < steps) {
       saver.rethrow()
       const part = partAt(parts, step)
       const starts = step % perEpoch === 0
-      if (window.stop.aborted || (starts && !(await survey(options, stepper, step / perEpoch, step, dice)))) {
+      if (window.stop.aborted || (starts && !(await survey(options, ensemble, step / perEpoch, step)))) {
         await save(false)
         await saver.finish()
         return { step, stopped: true }
       }
-      if (step === part.first) beginStage(part, parts, stepper, options)
+      if (step === part.first) beginStage(ensemble, part, course, window)
       if (starts) rate.restart()
-      const raw = (await rate.waitFor(loader.next())).value
-      const moment = { step: step - part.first, steps: part.steps, stepsPerEpoch: perEpoch }
-      const { name } = part.stage
-      const learning = learningIn(part.stage, learner.weights)
-      const crew = { learner, stepper, learning, ...(name ? { stage: name } : {}) }
-      const values = takeStep(crew, raw, learningRate(training, part.stage, moment), dice.for('step', step))
+      const { values, raw } = await takeOne(part)
       step++
       rate.tick()
       window.report(step, values)
@@ -152,16 +191,18 @@ async function runSteps(options: TrainingOptions, stages: readonly Stage[], step
 }
 
 /** A training without steps: one survey and one checkpoint, which a resumed run finds. */
-async function runFit(options: TrainingOptions, stepper: Stepper) {
+async function runFit(options: TrainingOptions) {
   const { learner, seed, start, window } = options
-  if (start) return { step: 0, stopped: false }
+  if (start) {
+    restoreState(start, learner)
+    return { step: 0, stopped: false }
+  }
   const at = { epoch: 0, epochs: 0, step: 0, steps: 0, loss: null, imagesPerSecond: null, secondsLeft: null }
   window.progress(at)
-  const dice = rollDice(seed).for('training')
   // Half a fit is nothing to go on from: what is stopped leaves no checkpoint.
-  if (window.stop.aborted || !(await survey(options, stepper, 0, 0, dice))) return { step: 0, stopped: true }
+  if (window.stop.aborted || !(await survey(options, undefined, 0, 0))) return { step: 0, stopped: true }
   const meta = { seed: String(seed), steps: '0', epoch: '0', batch: '0' }
-  const checkpoint = { step: 0, tensors: await takeState(learner, stepper), meta }
+  const checkpoint = { step: 0, tensors: await takeState(learner), meta }
   refuseLostState(checkpoint)
   await window.save(checkpoint, { final: true })
   return { step: 0, stopped: false }
@@ -170,16 +211,23 @@ async function runFit(options: TrainingOptions, stepper: Stepper) {
 /**
  * Trains until the last epoch is over or `stop` is raised, and leaves a checkpoint in either case; a fit that is
  * stopped begins anew. Everything drawn comes from (seed, step), so a training that goes on from a checkpoint repeats
- * the uninterrupted one bit for bit. Throws Diverged where something learned is not a number any more.
+ * the uninterrupted one bit for bit. In the end the learner has the average of its weights, where one was asked for.
+ * Throws Diverged where something learned is not a number any more.
  */
 export async function train(options: TrainingOptions): Promise<{ step: number; stopped: boolean }> {
   const { learner, training, start } = options
   const stages = options.stages ?? [{ name: '', epochs: training.epochs }]
-  const stepper = optimizers[training.optimizer.name].create(training.optimizer, learner)
+  if (epochsOf(stages) === 0) return runFit(options)
+  const stepper = optimizers[training.optimizer.name].create(training.optimizer as never, learner)
+  const average = training.averaging > 0 ? averageOf(learner.weights, training.averaging) : undefined
+  const ensemble = { learner, stepper, average }
   try {
-    if (start) restoreState(start, learner, stepper)
-    return await (epochsOf(stages) === 0 ? runFit(options, stepper) : runSteps(options, stages, stepper))
+    if (start) restoreState(start, learner, ensemble)
+    const outcome = await runSteps(options, courseOf(options, stages), ensemble)
+    if (!outcome.stopped) average?.replace()
+    return outcome
   } finally {
     stepper.dispose()
+    average?.dispose()
   }
 }

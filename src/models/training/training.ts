@@ -24,15 +24,34 @@ export const trainingSchema = Type.Object(
       default: 8,
       description: 'Passes over the training images.',
     }),
-    batchSize: Type.Integer({ minimum: 1, maximum: 65_536, default: 128, description: 'Images a step.' }),
-    optimizer: Type.Union([choice(optimizers.sgd)], {
-      description: 'How the weights follow the gradient.',
-      default: { name: 'sgd' },
+    batchSize: Type.Integer({ minimum: 1, maximum: 65_536, default: 128, description: 'Images a batch.' }),
+    accumulate: Type.Integer({
+      minimum: 1,
+      maximum: 4096,
+      default: 1,
+      description: 'Batches a step: their gradients are averaged.',
     }),
-    schedule: Type.Union([choice(schedules.constant), choice(schedules.cosine), choice(schedules.step)], {
-      description: 'How the learning rate goes over the training.',
-      default: { name: 'constant' },
+    optimizer: Type.Union(
+      [choice(optimizers.sgd), choice(optimizers.lars), choice(optimizers.adam), choice(optimizers.adamw)],
+      { description: 'How the weights follow the gradient.', default: { name: 'sgd' } },
+    ),
+    clipNorm: Type.Number({
+      minimum: 0,
+      maximum: 1_000_000,
+      default: 0,
+      description: 'A gradient that is longer, over all weights together, is shortened to this; 0: none is.',
     }),
+    averaging: Type.Number({
+      minimum: 0,
+      exclusiveMaximum: 1,
+      default: 0,
+      description:
+        'What a moving average of the weights keeps of itself at each step; what is measured and exported in the end is the average. 0: there is none.',
+    }),
+    schedule: Type.Union(
+      [choice(schedules.constant), choice(schedules.cosine), choice(schedules.step), choice(schedules.decay)],
+      { description: 'How the learning rate goes over the training.', default: { name: 'constant' } },
+    ),
     checkpointEverySteps: Type.Integer({
       minimum: 1,
       maximum: 1_000_000_000,

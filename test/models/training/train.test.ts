@@ -3,6 +3,7 @@ import type { Corpus } from '../../../src/data/dataset.ts'
 import { chooseEngine } from '../../../src/engine/choose.ts'
 import { Damaged, Diverged } from '../../../src/errors.ts'
 import type { Checkpoint } from '../../../src/models/checkpoint.ts'
+import { encodeAll } from '../../../src/models/encoding.ts'
 import { npid } from '../../../src/models/methods/npid.ts'
 import { train } from '../../../src/models/training/train.ts'
 import { type TrainingDefinition, trainingSchema } from '../../../src/models/training/training.ts'
@@ -66,7 +67,8 @@ async function run({ start, stopAfter, training = makeTraining(), given = method
         },
       },
     })
-    return { outcome, ...told, saved }
+    const { [learner.embedding]: embedded } = await encodeAll(learner, corpus.test, [learner.embedding])
+    return { outcome, ...told, saved, embedded }
   } finally {
     learner.dispose()
   }
@@ -105,6 +107,19 @@ describe('the training loop', () => {
       expect(second.saved.at(-1)).toEqual(straight.saved.at(-1))
     },
   )
+
+  it.each([
+    ['adam', { optimizer: { name: 'adam', learningRate: 0.01 }, averaging: 0.5, clipNorm: 0.1 }],
+    ['adamw', { optimizer: { name: 'adamw' }, schedule: { name: 'decay' } }],
+    ['lars', { optimizer: { name: 'lars', weightDecay: 0.001 }, batchSize: 5, accumulate: 2 }],
+  ])('goes on in the middle of an epoch with %s as if it had never stopped', async (_, given) => {
+    const training = makeTraining(given)
+    const [straight, first] = [await run({ training }), await run({ training, stopAfter: 6 })]
+    const second = await run({ training, start: first.saved.at(-1)!.checkpoint })
+    expect([...first.metrics, ...second.metrics]).toEqual(straight.metrics)
+    expect(second.saved.at(-1)).toEqual(straight.saved.at(-1))
+    expect(second.embedded).toEqual(straight.embedded)
+  })
 
   it('has nothing left to do for a checkpoint of the last step', async () => {
     const { saved } = await run()
