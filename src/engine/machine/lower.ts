@@ -1,5 +1,6 @@
 import { sizeOf } from '../onnx/layout.ts'
 import type { Dtype, Operation, Value } from '../onnx/record.ts'
+import { averagePool, averagePoolGradient } from './average-pooling.ts'
 import { convolve, inputGradient, type Window } from './convolution.ts'
 import { placeOfExtreme } from './extremes.ts'
 import { filterGradient } from './filter-gradient.ts'
@@ -283,6 +284,16 @@ const maxPoolGrad: Lowering = (operation, nodes, find) => {
   return maxPoolGradient(nodes, dy, x, pooling)
 }
 
+const avgPool2D: Lowering = (operation, nodes, find) => {
+  const pooling = operation.attributes as unknown as Pooling
+  return averagePool(nodes, shaped(operation, 0, nodes, find), pooling, operation.outputs[0]!.shape)
+}
+
+const avgPoolGrad: Lowering = (operation, nodes, find) => {
+  const pooling = operation.attributes as unknown as Pooling
+  return averagePoolGradient(nodes, shaped(operation, 0, nodes, find), pooling, operation.outputs[0]!.shape)
+}
+
 const select: Lowering = (operation, nodes, find) => {
   const { shape, dtype } = operation.outputs[0]!
   const args = operation.inputs.map((input, i) =>
@@ -325,6 +336,8 @@ export const lowerings: Readonly<Record<string, Lowering>> = {
   AddN: addN,
   ArgMax: place('max'),
   ArgMin: place('min'),
+  AvgPool: avgPool2D,
+  AvgPoolGrad: avgPoolGrad,
   BatchMatMul: matMul,
   Cast: castTo,
   Ceil: floatOnly('ceil'),

@@ -1,5 +1,5 @@
 import type { Finish } from './blocks.ts'
-import { type Node, type Nodes, NotWritten, type SpecialInput, type Writing } from './node.ts'
+import { type Node, type Nodes, NotWritten, type SpecialInput, type Stored, type Writing } from './node.ts'
 import { at, compare, r8, r9, rax, rbx, rcx, rdi, rdx, rsi } from './operands.ts'
 import type { Writer } from './writer.ts'
 
@@ -10,9 +10,10 @@ export interface Pooling {
   pads: readonly [number, number, number, number]
 }
 
-const tailMask = 1
+/** The mask of the channels beyond the last sixteen. */
+export const tailMask = 1
 
-interface Cell {
+export interface Cell {
   i: number
   j: number
 }
@@ -39,7 +40,7 @@ function runs(outputs: number, side: number, kernel: number, stride: number, pad
 }
 
 /** Loops over images (shared by threads), outputs and channels; `body` is told the cells, with pointers aimed. */
-function overWindows(
+export function overWindows(
   w: Writer,
   pooling: Pooling,
   [images, height, width, channels]: readonly number[],
@@ -135,16 +136,43 @@ function largest(w: Writer, to: number, other: number, places: ReturnType<typeof
   }
 }
 
+/** Whether windows touch no cell twice, and whether they also leave out none. */
+export function coverage({ kernel, strides, pads }: Pooling, shape: readonly number[], outputs: readonly number[]) {
+  const sides = [0, 1] as const
+  const apart = sides.every((side) => strides[side] >= kernel[side]) && pads.every((side) => side === 0)
+  const whole = sides.every(
+    (side) => strides[side] === kernel[side] && outputs[side + 1]! * strides[side] === shape[side + 1],
+  )
+  return { apart, tiled: apart && whole }
+}
+
+/** Zeros over one image's results; `rdx` is where its first window would begin. */
+export function clearImage(w: Writer, { pads }: Pooling, to: Stored, shape: readonly number[]): void {
+  const { a } = w
+  const [, height, width, channels] = shape as [number, number, number, number]
+  a.lea(rbx, at(rdx, 4 * (pads[0] * to.strides[1]! + pads[1] * to.strides[2]!)))
+  a.v('pxord', 31, 31, 31)
+  const numbers = width * channels
+  w.repeat(r8, height, () => {
+    const full = Math.floor(numbers / 16)
+    a.mov(r9, rbx)
+    w.repeat(rcx, full, () => {
+      a.vstore('movups', at(r9), 31)
+      a.addNumber(r9, 64)
+    })
+    if (numbers % 16 > 0) {
+      w.laneMask(3, numbers % 16)
+      a.vstore('movups', at(r9), 31, { mask: 3 })
+    }
+    a.addNumber(rbx, 4 * to.strides[1]!)
+  })
+}
+
 /** dx of a max pool: each of dy goes to the first of the largest cells of its window. */
 export function maxPoolGradient(nodes: Nodes, dy: Node, x: Node, pooling: Pooling): Node {
   const finish: Finish = {}
   const { shape } = x
-  const [, height, width, channels] = shape as [number, number, number, number]
-  const { kernel, strides, pads } = pooling
-  const [, outHeight, outWidth] = dy.shape as [number, number, number]
-  const apart = strides[0] >= kernel[0] && strides[1] >= kernel[1] && pads.every((side) => side === 0)
-  const covers = apart && strides[0] === kernel[0] && strides[1] === kernel[1]
-  const tiled = covers && outHeight * strides[0] === height && outWidth * strides[1] === width
+  const { apart, tiled } = coverage(pooling, shape, dy.shape)
   const write = ({ w, stored }: Writing) => {
     const { a } = w
     const [from, into, to] = [stored(x), stored(dy), stored(made)]
@@ -153,25 +181,7 @@ export function maxPoolGradient(nodes: Nodes, dy: Node, x: Node, pooling: Poolin
       { register: rdi, strides: into.strides, place: into.place, windowed: false },
       { register: rdx, strides: to.strides, place: to.place, windowed: true },
     ]
-    const clear = () => {
-      // The image's results begin where the first window would without padding.
-      a.lea(rbx, at(rdx, 4 * (pads[0] * to.strides[1]! + pads[1] * to.strides[2]!)))
-      a.v('pxord', 31, 31, 31)
-      const numbers = width * channels
-      w.repeat(r8, height, () => {
-        const full = Math.floor(numbers / 16)
-        a.mov(r9, rbx)
-        w.repeat(rcx, full, () => {
-          a.vstore('movups', at(r9), 31)
-          a.addNumber(r9, 64)
-        })
-        if (numbers % 16 > 0) {
-          w.laneMask(3, numbers % 16)
-          a.vstore('movups', at(r9), 31, { mask: 3 })
-        }
-        a.addNumber(rbx, 4 * to.strides[1]!)
-      })
-    }
+    const clear = () => clearImage(w, pooling, to, shape)
     overWindows(
       w,
       pooling,

@@ -190,7 +190,7 @@ function build(parameters: Parameters, { net, size, seed }: World): Learner {
     taps: { ...taps, [embedding]: [dimension] },
     embedding,
     objective(batch, stepDice) {
-      const features = embed(net.forward(batch.views[0]!, [top], true)[top]!)
+      const features = embed(net.forward(batch.views[0]!, [top], true, stepDice)[top]!)
       return objective(parameters, memory, features, batch, stepDice)
     },
     absorb(batch, { features, z }) {

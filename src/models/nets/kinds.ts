@@ -1,3 +1,4 @@
+import { Type } from 'typebox'
 import { type Tensor2D, type Tensor4D, tf, type Variable } from '../../tf.ts'
 import type { Dice } from '../dice.ts'
 import { cellsLeft, convolve, pool as poolImages, type Window } from '../layers/conv.ts'
@@ -26,6 +27,13 @@ export const drawings = {
 } as const satisfies Record<string, Drawing>
 
 export type DrawingName = keyof typeof drawings
+
+/** How a family's weights are drawn; a parameter of those that were published with one or the other. */
+export const drawingSchema = Type.Union([Type.Literal('he'), Type.Literal('fan-out')], {
+  default: 'he',
+  description:
+    "How weights are drawn, with which variance: 2 / (a layer's inputs of one output); or 2 / (outputs that an input of a convolution goes to) and 0.0001 in dense layers, as in DeepCluster.",
+})
 
 const sizeOf = (shape: Shape) => shape.reduce((product, side) => product * side, 1)
 

@@ -83,7 +83,24 @@ const others = [
   ),
 ]
 
-const cases = [...folds, ...longSums, ...sameOperands, ...steps, ...others]
+const windows: [image: [number, number, number, number], size: number, strides: number, pad: 'valid' | 'same'][] = [
+  [[3, 4, 6, 3], 2, 2, 'valid'],
+  [[2, 7, 5, 16], 3, 2, 'valid'],
+  [[5, 7, 7, 21], 3, 2, 'same'],
+  [[1, 9, 9, 80], 2, 3, 'valid'],
+]
+
+const averages = windows.flatMap(([image, size, strides, pad]) => {
+  const title = `means of windows of ${size}, strides ${strides}, pad ${pad}, of ${image.join(' x ')}`
+  const mean = (x: tf.Tensor) => tf.avgPool(x as Image, size, strides, pad)
+  const gradient = one(`the gradient of ${title}`, [floats(image)], (x) =>
+    tf.grad((y: tf.Tensor) => tf.sum(tf.square(mean(y))))(x),
+  )
+  // Where a window reaches over the border, that of tfjs divides by all its cells, not by those inside.
+  return [one(title, [floats(image)], mean), ...(pad === 'valid' ? [gradient] : [])]
+})
+
+const cases = [...folds, ...longSums, ...sameOperands, ...steps, ...averages, ...others]
 
 describe.skipIf(whyNotHere() !== undefined)('machine code', () => {
   describe.each([1, 2, 3])('on %i threads', (threads) => {
@@ -105,6 +122,16 @@ describe.skipIf(whyNotHere() !== undefined)('machine code', () => {
         expect(distance(got[i]!, outcome)).toBeLessThanOrEqual(one.bound ?? 2e-6)
       const { runs, programRuns } = engine.stats()
       expect(programRuns).toBe(runs)
+    })
+
+    it("gives back in a mean's gradient what its windows over the border took", () => {
+      tf.tidy(() => {
+        const x = tf.randomNormal([4, 7, 5, 19], 0, 1, 'float32', 3) as Image
+        const y = tf.randomNormal([4, 4, 3, 19], 0, 1, 'float32', 4)
+        const taken = (images: tf.Tensor) => tf.sum(tf.mul(tf.avgPool(images as Image, 3, 2, 1), y))
+        const given = tf.sum(tf.mul(x, tf.grad(taken)(x)))
+        expect(given.dataSync()[0]).toBeCloseTo(taken(x).dataSync()[0]!, 3)
+      })
     })
 
     it('leaves what has many thousands of classes to others', () => {

@@ -87,6 +87,29 @@ describe('batch norm with relu', () => {
     tf.dispose([norm.scale, norm.offset, norm.mean, norm.variance, weights])
   })
 
+  it('is the same without relu, where that is asked for, with its gradients', () => {
+    tf.tidy(() => {
+      const [norm, plain] = [makeNorm(), makeNorm()]
+      const weights = tf.tensor4d(
+        Array.from(values, (_, i) => weightOf(i)),
+        shape,
+      )
+      const gradientsOf = (layer: (x: Tensor4D, own: Norm) => Tensor4D, own: Norm) =>
+        tf.grads((x, gamma, beta) =>
+          tf.sum(tf.mul(layer(x as Tensor4D, { ...own, scale: gamma as never, offset: beta as never }), weights)),
+        )([tf.tensor4d(values, shape), own.scale, own.offset])
+      const together = gradientsOf((x, own) => normaliseBatch(x, own), norm)
+      const apart = gradientsOf((x, own) => tf.relu(normaliseBatch(x, own, { relu: false })), plain)
+      together.forEach((gradient, which) => {
+        const other = apart[which]!.dataSync()
+        for (const [i, value] of gradient.dataSync().entries()) expect(other[i]).toBeCloseTo(value, 4)
+      })
+      expect(plain.mean.dataSync()).toEqual(norm.mean.dataSync())
+      const frozen = normaliseRunning(tf.tensor4d(values, shape), norm, { relu: false })
+      expect(Math.min(...frozen.dataSync())).toBeLessThan(0)
+    })
+  })
+
   it('evaluates with the running statistics and leaves them as they are', () => {
     tf.tidy(() => {
       const norm = makeNorm()
