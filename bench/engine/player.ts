@@ -17,7 +17,7 @@ export interface Player {
   /** Forms of the same training that are measured one by one; the fastest counts. */
   variants(row: { loss: string }): readonly string[]
   /** Rejects with what went wrong on the other side, or when its process has ended. */
-  ask<Answer>(command: Command): Promise<Answer>
+  ask<Answer>(command: object): Promise<Answer>
   end(): void
 }
 

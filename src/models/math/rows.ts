@@ -31,6 +31,14 @@ export function subtractRow({ data, width }: Rows, row: Float32Array): Rows {
   return { data: data.map((value, i) => value - row[i % width]!), width }
 }
 
+/** Copies the rows at `indices`. */
+export function pickRows({ data, width }: Rows, indices: ArrayLike<number>): Rows {
+  const out = new Float32Array(indices.length * width)
+  for (let i = 0; i < indices.length; i++)
+    out.set(data.subarray(indices[i]! * width, (indices[i]! + 1) * width), i * width)
+  return { data: out, width }
+}
+
 export interface Centre {
   /** The mean row. */
   centre: Float64Array

@@ -54,17 +54,17 @@ const expectClose = (got: ArrayLike<number>, wanted: readonly number[], share: n
 
 describe('k-means', () => {
   it.each([
-    ['far from each other', 0],
-    ['far from zero too', 3000],
-  ])('does what Lloyd says with points %s', async (_title, offset) => {
+    ['far from each other', 0, 1e-5],
+    ['far from zero too', 3000, 1e-3],
+  ])('does what Lloyd says with points %s', async (_title, offset, tolerance) => {
     const rows = drawClouds(600, 7, 9, offset)
     const points = listOf(rows)
     const start = points.slice(20, 32)
     const wanted = lloyd(points, start, 6)
     const found = await kMeans(rows, { k: 12, iterations: 6, start: rowsOf(start), dice: rollDice(1) })
     expect([...found.assignments]).toEqual(wanted.assignments)
-    expectClose(found.inertia, wanted.inertia, 1e-4)
-    expectClose(found.centroids.data, wanted.centroids.flat(), 1e-4)
+    expectClose(found.inertia, wanted.inertia, tolerance)
+    expectClose(found.centroids.data, wanted.centroids.flat(), tolerance)
     expect([...found.counts]).toEqual(wanted.centroids.map((_, j) => wanted.assignments.filter((a) => a === j).length))
   })
 
