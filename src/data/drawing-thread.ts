@@ -17,21 +17,27 @@ export interface Drawn {
 /** Their tables take longer to make than a batch to draw. */
 const known = new Map<string, DrawView[]>()
 
-function drawsFor({ shape, views }: DrawOrder): DrawView[] {
-  const key = JSON.stringify([shape, views])
-  const found = known.get(key) ?? views.map((view) => drawViews(shape, view))
+function drawsFor({ shape, source, views }: DrawOrder): DrawView[] {
+  const key = JSON.stringify([shape, source?.shape, views])
+  const found = known.get(key) ?? views.map((view) => drawViews(shape, view, source?.shape))
   known.set(key, found)
   return found
 }
 
+const numbers = ([height, width, channels]: DrawOrder['shape']) => height * width * channels
+
 function draw(task: DrawTask): void {
-  const { shape, seed, step, indices, bytes, into } = task
-  const image = shape[0] * shape[1] * shape[2]
+  const { shape, views, seed, step, indices, bytes, source, into } = task
+  const image = numbers(shape)
+  const larger = source && numbers(source.shape)
   const dice = rollDice(seed).for('augment', step)
   const draws = drawsFor(task)
   for (let i = 0; i < indices.length; i++) {
     const imageDice = dice.for(indices[i]!)
-    for (const [v, drawView] of draws.entries()) drawView(bytes, i * image, into[v]!, i * image, imageDice)
+    for (const [v, drawView] of draws.entries()) {
+      const [from, at] = source && views[v]!.crop ? [source.bytes, i * larger!] : [bytes!, i * image]
+      drawView(from, at, into[v]!, i * image, imageDice, v)
+    }
   }
 }
 

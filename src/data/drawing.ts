@@ -1,4 +1,5 @@
 import { createRequire } from 'node:module'
+import { availableParallelism } from 'node:os'
 import { pathToFileURL } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import type { Augmentation } from './augment.ts'
@@ -13,8 +14,10 @@ export interface DrawOrder {
   step: number
   /** Which images of the dataset, [n]. */
   indices: Int32Array
-  /** The images, [n, h, w, c]; the drawing takes the array over. */
-  bytes: Uint8Array
+  /** The images, [n, h, w, c]; the drawing takes the array over. Absent where all views are cut out of larger ones. */
+  bytes?: Uint8Array
+  /** The same images in a larger size, for views with a crop; taken over too. */
+  source?: { shape: ImageShape; bytes: Uint8Array }
   /** Where the views go, one array [n, h, w, c] each; the drawing takes them over and gives them back. */
   into: readonly Float32Array[]
 }
@@ -36,7 +39,12 @@ function startThread(): Worker {
   return new Worker(new URL(`data:text/javascript,${encodeURIComponent(code)}`))
 }
 
-/** The one thread of this process that draws. It keeps the process alive only while something is to be drawn. */
+/** An array that is part of a larger one cannot change hands alone. */
+function alone(bytes: Uint8Array): Uint8Array {
+  return bytes.byteLength === bytes.buffer.byteLength ? bytes : bytes.slice()
+}
+
+/** A thread that draws. It keeps the process alive only while something is to be drawn. */
 class Drawing {
   private readonly worker = startThread()
   private readonly waiting = new Map<number, Waiting>()
@@ -53,16 +61,28 @@ class Drawing {
     this.worker.unref()
   }
 
+  /** Orders that are not drawn yet. */
+  get orders(): number {
+    return this.waiting.size
+  }
+
   draw(order: DrawOrder): Promise<Float32Array[]> {
     const id = this.count++
-    const { bytes, into } = order
-    // An array that is part of a larger one cannot change hands alone.
-    const whole = bytes.byteLength === bytes.buffer.byteLength ? bytes : bytes.slice()
-    const task: DrawTask = { ...order, bytes: whole, into: [...into], id }
+    const { bytes, source, into } = order
+    const task: DrawTask = {
+      ...order,
+      ...(bytes ? { bytes: alone(bytes) } : {}),
+      ...(source ? { source: { shape: source.shape, bytes: alone(source.bytes) } } : {}),
+      into: [...into],
+      id,
+    }
+    const handed = [task.bytes, task.source?.bytes, ...into].flatMap((part) =>
+      part ? [part.buffer as ArrayBuffer] : [],
+    )
     return new Promise((resolve, reject) => {
       this.waiting.set(id, { resolve, reject })
       this.worker.ref()
-      this.worker.postMessage(task, [whole.buffer as ArrayBuffer, ...into.map((view) => view.buffer as ArrayBuffer)])
+      this.worker.postMessage(task, handed)
     })
   }
 
@@ -84,24 +104,32 @@ class Drawing {
   }
 }
 
-let drawing: Drawing | undefined
+/** One for every four cores: the others belong to what trains. More than the loader's batches ahead would be idle. */
+const mostThreads = Math.max(1, Math.min(4, Math.floor(availableParallelism() / 4)))
 
-function running(): Drawing {
-  if (!drawing || drawing.ended) drawing = new Drawing()
-  return drawing
+let threads: Drawing[] = []
+
+/** The thread with the fewest orders; another one where all have some and more are allowed. */
+function leastBusy(): Drawing {
+  threads = threads.filter(({ ended }) => !ended)
+  const [least] = [...threads].sort((a, b) => a.orders - b.orders)
+  if (least && (least.orders === 0 || threads.length >= mostThreads)) return least
+  const started = new Drawing()
+  threads.push(started)
+  return started
 }
 
-/** Starts the thread, so that it is there when the first batch is wanted. */
+/** Starts a thread, so that it is there when the first batch is wanted. */
 export function prepareDrawing(): void {
-  running()
+  leastBusy()
 }
 
-/** Draws outside this thread. Rejects where the thread ends; the next call starts another. */
+/** Draws outside this thread. Rejects where the drawing thread ends; the next call starts another. */
 export function drawElsewhere(order: DrawOrder): Promise<Float32Array[]> {
-  return running().draw(order)
+  return leastBusy().draw(order)
 }
 
-/** Ends the thread, if there is one; what is being drawn is rejected. */
+/** Ends the threads, if there are any; what is being drawn is rejected. */
 export async function endDrawing(): Promise<void> {
-  await drawing?.close()
+  await Promise.all(threads.map((thread) => thread.close()))
 }

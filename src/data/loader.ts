@@ -40,15 +40,28 @@ const ahead = 3
 
 /** Reads and draws batches, each into arrays of its own until they are given back. */
 function batchReader({ dataset, batchSize, seed, views }: LoaderOptions) {
-  const shape = dataset.imageShape
+  const { imageShape: shape, source } = dataset
   const augmentations = views?.length ? views : [{}]
   const size = batchSize * shape[0] * shape[1] * shape[2]
   const free: Float32Array[][] = []
+  const cropped = augmentations.filter(({ crop }) => crop).length
+  /** The images that the views are drawn from: as nets see them, larger, or both. */
+  async function readImages(indices: Int32Array) {
+    const [large, plain] = await Promise.all([
+      source && cropped > 0 ? source.read(indices) : undefined,
+      source && cropped === augmentations.length ? undefined : dataset.read(indices),
+    ])
+    const images = {
+      ...(plain ? { bytes: plain.data } : {}),
+      ...(large ? { source: { shape: large.shape, bytes: large.data } } : {}),
+    }
+    return { images, labels: (plain ?? large)!.labels }
+  }
   return {
     async read(step: number, epoch: number, indices: Int32Array): Promise<RawBatch> {
-      const { data: bytes, labels } = await dataset.read(indices)
+      const { images, labels } = await readImages(indices)
       const into = free.pop() ?? augmentations.map(() => new Float32Array(size))
-      const drawn = await drawElsewhere({ shape, views: augmentations, seed, step, indices, bytes, into })
+      const drawn = await drawElsewhere({ shape, views: augmentations, seed, step, indices, ...images, into })
       return { views: drawn, shape: [batchSize, ...shape], indices, step, epoch, ...(labels ? { labels } : {}) }
     },
     giveBack: (batch: RawBatch) => void free.push(batch.views),

@@ -138,6 +138,43 @@ describe('the loader', () => {
     expect(batch!.views[0]).toEqual(here)
   })
 
+  it('draws views with a crop from larger images where there are such, the others from those that nets see', async () => {
+    const dataset = await open()
+    const larger = (await shapes.open({ ...wanted, height: 12, width: 12 }, memoryBytes())).train
+    const reads: string[] = []
+    const both: Dataset = {
+      ...dataset,
+      read: (indices) => {
+        reads.push('plain')
+        return dataset.read(indices)
+      },
+      source: {
+        shape: [12, 12, 1],
+        read: (indices) => {
+          reads.push('larger')
+          return larger.read(indices)
+        },
+      },
+    }
+    const crop = { smallest: 0.3, largest: 0.9, ratio: 4 / 3 }
+    const [batch] = await take(1, { views: [view, { crop }], batchSize: 12, seed: 3 }, both)
+    const image = { shape: [8, 8, 1], source: [12, 12, 1] } as const
+    const [plainHere, croppedHere] = [new Float32Array(768), new Float32Array(768)]
+    const [plain, large] = await Promise.all([dataset.read(batch!.indices), larger.read(batch!.indices)])
+    const dice = rollDice(3).for('augment', 0)
+    batch!.indices.forEach((index, i) => {
+      const imageDice = dice.for(index)
+      drawViews(image.shape, view)(plain.data, i * 64, plainHere, i * 64, imageDice, 0)
+      drawViews(image.shape, { crop }, image.source)(large.data, i * 144, croppedHere, i * 64, imageDice, 1)
+    })
+    expect(batch!.views).toEqual([plainHere, croppedHere])
+    expect(batch!.labels).toEqual(plain.labels)
+    reads.length = 0
+    const [cropped] = await take(1, { views: [{ crop }], batchSize: 12, seed: 3 }, both)
+    expect(new Set(reads)).toEqual(new Set(['larger']))
+    expect(cropped!.labels).toEqual(plain.labels)
+  })
+
   it('says so where the drawing thread ends, and draws again with another', async () => {
     const drawn = (images: number) => {
       const order = { shape: [8, 8, 1], views: [view], seed: 1, step: 0, indices: new Int32Array(images) } as const
