@@ -55,6 +55,8 @@ export interface Config {
   logLevel: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent'
   /** Largest request body in bytes. */
   bodyLimit: number
+  /** Largest archive of images that may be uploaded, in bytes. */
+  uploadLimit: number
   /** Signs the links of the directory store; shared by the processes on one home. */
   secret: string
   /** What links to this server start with. */
@@ -240,6 +242,7 @@ export function readConfig(environment: Environment = process.env, cores = avail
     tracing: read.url('OTEL_EXPORTER_OTLP_ENDPOINT', ['http:', 'https:']) !== undefined,
     logLevel: read.choice('GESTALT_LOG_LEVEL', ['trace', 'debug', 'info', 'warn', 'error', 'silent'], 'info'),
     bodyLimit: read.integer('GESTALT_BODY_LIMIT', 1_048_576, 1024, 1_073_741_824),
+    uploadLimit: read.integer('GESTALT_UPLOAD_LIMIT', 2 ** 40, 1024, 2 ** 50),
     publicUrl: (read.url('GESTALT_PUBLIC_URL', ['http:', 'https:']) ?? own).replace(/\/$/, ''),
     url: (read.url('GESTALT_URL', ['http:', 'https:']) ?? own).replace(/\/$/, ''),
   }

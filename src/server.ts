@@ -7,6 +7,7 @@ import { Conflict, Misconfigured } from './errors.ts'
 import { openQueue } from './jobs/queue.ts'
 import { startReconciler } from './jobs/reconcile.ts'
 import { datasetBytes } from './store/dataset-bytes.ts'
+import { openImageSets } from './store/image-sets.ts'
 import { openLedger } from './store/ledger.ts'
 import { openNamedDatabase } from './store/open-database.ts'
 import { openCheckedObjects } from './store/open-objects.ts'
@@ -43,7 +44,9 @@ async function openParts(config: Config, closings: Closing[]): Promise<Parts> {
   })
   closings.push(() => queue.close())
   const bytes = datasetBytes(objects, config.datasetFolders)
-  return { config, database, ledger: openLedger(database), objects, queue, bytes, version: softwareVersion() }
+  const sets = openImageSets(database, objects, { totalBytes: config.uploadLimit })
+  const ledger = openLedger(database)
+  return { config, database, ledger, objects, queue, bytes, sets, version: softwareVersion() }
 }
 
 /** What `open` returns; says what to do where the port cannot be opened. `setting` names the port. */
@@ -115,9 +118,9 @@ export async function startServer(asked: Config): Promise<RunningServer> {
     const telemetry = openTelemetry(parts)
     const app = await createApp(parts, telemetry, tracing)
     closings.push(() => closeApp(app))
-    const { ledger, queue, database, objects } = parts
+    const { ledger, queue, database, objects, sets } = parts
     const archive = config.keepPointsDays === undefined ? undefined : { objects, days: config.keepPointsDays }
-    const reconciler = startReconciler({ ledger, queue, database, archive, log: app.log })
+    const reconciler = startReconciler({ ledger, queue, database, archive, sets, log: app.log })
     closings.push(() => reconciler.close())
     const url = await openPorts(app, telemetry, config, closings)
     if (config.port === 0) config.publicUrl = config.publicUrl.replace(/:0$/, `:${new URL(url).port}`)

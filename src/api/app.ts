@@ -14,6 +14,7 @@ import { refuseUnknownRoutes } from './methods-allowed.ts'
 import { describeRoutes, serveDocumentation } from './openapi.ts'
 import type { Parts } from './parts.ts'
 import { serveArtifacts } from './routes/artifacts.ts'
+import { serveDatasets } from './routes/datasets.ts'
 import { serveExperiments } from './routes/experiments.ts'
 import { serveHealth } from './routes/health.ts'
 import { serveLog } from './routes/log.ts'
@@ -22,12 +23,16 @@ import { serveObjects } from './routes/objects.ts'
 import { servePlayground } from './routes/playground.ts'
 import { serveRuns } from './routes/runs.ts'
 import { serveUnits } from './routes/units.ts'
+import { refuseSlowSenders } from './slow-senders.ts'
 import { openTelemetry, serveTelemetry, type Telemetry } from './telemetry.ts'
 import { traceRequests } from './traces.ts'
 import { setValidators } from './validators.ts'
 
 /** Secrets that a request may carry are kept out of the log. */
 const redact = ['req.headers.authorization', 'req.headers.cookie']
+
+/** In which a body must arrive. */
+const bodyMilliseconds = 60_000
 
 function buildFastify({ config }: Parts): FastifyInstance {
   const app = Fastify({
@@ -41,8 +46,8 @@ function buildFastify({ config }: Parts): FastifyInstance {
     genReqId: () => crypto.randomUUID(),
     forceCloseConnections: 'idle',
     routerOptions: { ignoreTrailingSlash: true },
-    // A slow sender of headers or bodies does not hold a connection for ever. Milliseconds.
-    requestTimeout: 60_000,
+    // Slow senders of headers are broken off by Node, those of bodies by refuseSlowSenders: uploads may take longer.
+    requestTimeout: 0,
   })
   // Bodies are JSON; a text body would be a string that no route wants.
   app.removeContentTypeParser('text/plain')
@@ -65,6 +70,7 @@ async function furnish(app: FastifyInstance, parts: Parts, telemetry: Telemetry,
   traceRequests(app, tracing)
   secureHeaders(app)
   refuseUnknownRoutes(app)
+  refuseSlowSenders(app, bodyMilliseconds)
   await describeRoutes(app, parts.config, parts.version)
   serveHealth(app, parts)
   serveTelemetry(app, telemetry)
@@ -74,6 +80,7 @@ async function furnish(app: FastifyInstance, parts: Parts, telemetry: Telemetry,
   serveLog(app, parts)
   serveArtifacts(app, parts)
   serveUnits(app)
+  serveDatasets(app, parts)
   serveObjects(app, parts)
   servePlayground(app)
   await serveDocumentation(app)

@@ -46,6 +46,7 @@ const titles: Record<number, string> = {
   404: 'There is no such thing',
   405: 'The method does not fit',
   406: 'No such representation',
+  408: 'The request took too long',
   409: 'The state does not allow it',
   413: 'Too much at once',
   415: 'The media type is not known',

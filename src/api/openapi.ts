@@ -9,6 +9,7 @@ const tags = [
   { name: 'experiments', description: 'What was asked.' },
   { name: 'runs', description: 'What was done, and what it gave.' },
   { name: 'units', description: 'What a definition may name.' },
+  { name: 'datasets', description: 'Sets of your own images.' },
   { name: 'files', description: 'Stored files.' },
   { name: 'health', description: 'For whoever watches this process.' },
 ]

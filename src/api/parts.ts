@@ -3,6 +3,7 @@ import type { Config } from '../config.ts'
 import type { ByteSource } from '../data/dataset.ts'
 import type { Queue } from '../jobs/queue.ts'
 import type { Database } from '../store/database.ts'
+import type { ImageSets } from '../store/image-sets.ts'
 import type { Ledger } from '../store/ledger.ts'
 import type { ObjectStore } from '../store/objects.ts'
 
@@ -14,6 +15,7 @@ export interface Parts {
   objects: ObjectStore
   queue: Queue
   bytes: ByteSource
+  sets: ImageSets
   /** Of this software, as its package says it. */
   version: string
 }
@@ -24,5 +26,7 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** Served without a token: probes, documentation, signed links. */
     open?: boolean
+    /** Its body may be long on its way, as long as something of it arrives. */
+    upload?: boolean
   }
 }

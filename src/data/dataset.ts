@@ -53,6 +53,8 @@ export interface ByteSource {
   stat(path: string): Promise<{ size: number } | undefined>
   /** The whole file, or the bytes from `start` up to but without `end`. Throws NotFound. */
   read(path: string, range?: { start: number; end: number }): Promise<Uint8Array>
+  /** The files whose path starts with the prefix, where such a source can tell. */
+  list?(prefix: string): AsyncIterable<string>
 }
 
 /** A kind of dataset: one file in `data/` and one line in `data/index.ts`. */

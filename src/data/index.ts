@@ -1,4 +1,5 @@
 import { fashionMnist, fashionMnist12k } from './fashion-mnist.ts'
+import { images } from './images.ts'
 import { shapes } from './shapes.ts'
 import { withSplitsEach } from './splits.ts'
 
@@ -6,5 +7,6 @@ import { withSplitsEach } from './splits.ts'
 export const datasets = withSplitsEach({
   'fashion-mnist': fashionMnist,
   'fashion-mnist-12k': fashionMnist12k,
+  images,
   shapes,
 })

@@ -1,6 +1,6 @@
 import type { ErrorObject } from 'ajv/dist/2020.js'
+import { nearestName } from '../data/nearest-name.ts'
 import type { Fault } from '../errors.ts'
-import { nearestName } from './nearest-name.ts'
 import { inWords, type Schema, unitName } from './schema.ts'
 
 const mostFaults = 100

@@ -1,6 +1,7 @@
 import type pg from 'pg'
 import type { Logger } from '../experiments/context.ts'
 import { archivePoints } from '../store/archiving.ts'
+import type { ImageSets } from '../store/image-sets.ts'
 import type { Ledger, Run } from '../store/ledger.ts'
 import type { ObjectStore } from '../store/objects.ts'
 import { transaction } from '../store/pool.ts'
@@ -16,6 +17,8 @@ export interface ReconcilerOptions {
   log: Logger
   /** Where points of runs that finished so many days ago go; they stay in the database where it is absent. */
   archive?: { objects: ObjectStore; days: number }
+  /** What was left half-way of them is removed. */
+  sets?: ImageSets
   /** Between two looks. */
   seconds?: number
   /** Without a heartbeat for this long a worker counts as gone; several times its interval. */
@@ -74,8 +77,9 @@ function look(options: ReconcilerOptions, staleSeconds: number): Promise<void> {
   })
 }
 
-async function tidy({ ledger, database, archive, log }: ReconcilerOptions, signal: AbortSignal): Promise<void> {
+async function tidy({ ledger, database, archive, sets, log }: ReconcilerOptions, signal: AbortSignal): Promise<void> {
   await ledger.removeLeftovers()
+  await sets?.sweep(log)
   if (!archive) return
   const { stored, emptied } = await archivePoints({ pool: database.pool, log, signal, ...archive })
   if (stored > 0) log.info(`the points of ${stored} runs are in the object store now`)

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import type { ByteSource } from '../data/dataset.ts'
 import { Damaged, NotFound } from '../errors.ts'
 import { isKey, type ObjectStore, readAll } from './objects.ts'
+import { openShardFiles } from './shard-files.ts'
 
 async function sizeOf(file: string): Promise<number | undefined> {
   try {
@@ -31,14 +32,27 @@ async function readFileRange(file: string, start: number, end: number): Promise<
   }
 }
 
+/** Paths of objects that lie elsewhere in the store than below datasets/ start with this. */
+export const bucketPath = '@bucket/'
+
+/** The object that a path of a dataset names; undefined where it is none that could be. */
+function keyOf(path: string): string | undefined {
+  const key = path.startsWith(bucketPath) ? path.slice(bucketPath.length) : `datasets/${path}`
+  return isKey(key) ? key : undefined
+}
+
+/** Shards are read at random, by millions of small parts, and never change under their name. */
+const isShard = (path: string) => /^sets\/[^/]+\/[^/]+\/[^/]+\.tar$/.test(path)
+
 /** Datasets from the object store (`datasets/<path>`) where they were added, else from the first folder that has them. */
 export function datasetBytes(objects: ObjectStore, folders: readonly string[]): ByteSource {
+  const shards = openShardFiles(objects)
   async function locate(path: string) {
-    if (!isKey(path)) return undefined
-    const key = `datasets/${path}`
+    const key = keyOf(path)
+    if (key === undefined) return undefined
     const stored = await objects.stat(key)
     if (stored) return { key, size: stored.size }
-    for (const folder of folders) {
+    for (const folder of path.startsWith(bucketPath) ? [] : folders) {
       const file = join(folder, path)
       const size = await sizeOf(file)
       if (size !== undefined) return { file, size }
@@ -51,6 +65,9 @@ export function datasetBytes(objects: ObjectStore, folders: readonly string[]): 
       return found && { size: found.size }
     },
     async read(path, range) {
+      const key = keyOf(path)
+      if (range && key !== undefined && (isShard(path) || path.startsWith(bucketPath)))
+        return (await shards.read(key, range)) ?? readAll(await objects.get(key, range))
       const found = await locate(path)
       if (!found)
         throw new NotFound(
@@ -59,6 +76,9 @@ export function datasetBytes(objects: ObjectStore, folders: readonly string[]): 
         )
       if (found.key !== undefined) return readAll(await objects.get(found.key, range))
       return readFileRange(found.file, range?.start ?? 0, range?.end ?? found.size)
+    },
+    async *list(prefix) {
+      for await (const { key } of objects.list(`datasets/${prefix}`)) yield key.slice('datasets/'.length)
     },
   }
 }

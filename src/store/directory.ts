@@ -208,6 +208,7 @@ export function openDirectory({ root: given, secret, publicUrl }: DirectoryOptio
       const signed = new URLSearchParams({ ...query, signature: signature(key, query).toString('base64url') })
       return `${publicUrl}/objects/${path}?${signed}`
     },
+    file: async (key) => (isKey(key) ? (await find(folderOf(key), key))?.file : undefined),
     verify(key, query) {
       const given = Buffer.from(typeof query.signature === 'string' ? query.signature : '', 'base64url')
       const right = signature(key, { ...query, expires: String(query.expires) })

@@ -32,6 +32,8 @@ export interface ObjectStore {
   remove(key: string): Promise<void>
   /** An address that serves the object for so many seconds without a token, under another name or media type. */
   link(key: string, options: { seconds: number; name?: string; type?: string }): Promise<string>
+  /** The file of this machine that holds the object, where the store is a folder; undefined where there is none. */
+  file?(key: string): Promise<string | undefined>
   /** Writes, reads and removes a small object, or says what is wrong. */
   check(): Promise<void>
 }

@@ -2,6 +2,7 @@ import type pg from 'pg'
 import type { Needs } from '../experiments/placement.ts'
 import { record } from './events.ts'
 import { newId } from './id.ts'
+import { holdSet } from './image-sets.ts'
 import { notifyRun } from './listen.ts'
 import { transaction } from './pool.ts'
 import { count } from './tallies.ts'
@@ -50,6 +51,7 @@ function nameOf(definition: unknown, part: 'method' | 'dataset'): string | null 
 
 async function insert(client: pg.ClientBase, experimentId: string, submission: Submission): Promise<string[]> {
   const { name, tags, notes, priority, definition, plan, needs = {} } = submission
+  await holdSet(client, definition)
   await client.query(
     `INSERT INTO experiments (id, name, tags, notes, priority, method, dataset, definition, plan)
      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,

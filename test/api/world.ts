@@ -8,6 +8,7 @@ import { type Config, readConfig } from '../../src/config.ts'
 import { openQueue } from '../../src/jobs/queue.ts'
 import { openDatabase } from '../../src/store/database.ts'
 import { datasetBytes } from '../../src/store/dataset-bytes.ts'
+import { openImageSets } from '../../src/store/image-sets.ts'
 import { openLedger } from '../../src/store/ledger.ts'
 import { openObjects } from '../../src/store/open-objects.ts'
 import { testDatabase } from '../postgres.ts'
@@ -46,7 +47,9 @@ export async function openWorld(changes: Partial<Config> = {}, other: { queueUrl
   const queue = await openQueue({ databaseUrl: other.queueUrl ?? url, connections: 3 })
   const objects = openObjects(config)
   const bytes = datasetBytes(objects, config.datasetFolders)
-  const parts: Parts = { config, database, ledger: openLedger(database), objects, queue, bytes, version: '0.0.0' }
+  const sets = openImageSets(database, objects, { totalBytes: config.uploadLimit })
+  const ledger = openLedger(database)
+  const parts: Parts = { config, database, ledger, objects, queue, bytes, sets, version: '0.0.0' }
   const app = await createApp(parts)
   const host = { host: '127.0.0.1' }
   const send: World['send'] = (path, body, options) => {

@@ -1,13 +1,30 @@
-import { existsSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Corpus, DatasetSource } from '../../src/data/dataset.ts'
 import { datasets } from '../../src/data/index.ts'
 import { InvalidDefinition, NotFound } from '../../src/errors.ts'
 import { asWritten, type Schema, withDefaults } from '../../src/experiments/schema.ts'
+import { datasetBytes } from '../../src/store/dataset-bytes.ts'
+import { openDirectory } from '../../src/store/directory.ts'
+import { folders, putSet } from '../fixtures/pictures.ts'
 import { debian, folderBytes, shipped } from '../folder-bytes.ts'
 
-const bytes = folderBytes(shipped, debian)
+// A home with a registered set in it, beside the files that come with the repository.
+const home = mkdtempSync(join(tmpdir(), 'gestalt-dataset-'))
+const objects = openDirectory({ root: home, secret: 'secret', publicUrl: 'http://127.0.0.1' })
+const bytes = datasetBytes(objects, [shipped, debian])
+beforeAll(async () => {
+  await putSet(objects, 'contract', {
+    ...(await folders(['a', 'b', 'c'], 8, 'train/')),
+    ...(await folders(['a', 'b', 'c'], 3, 'test/')),
+  })
+})
+afterAll(() => rmSync(home, { recursive: true, force: true }))
+
+/** What has no default. */
+const needed: Record<string, Record<string, unknown>> = { images: { set: 'contract' } }
 
 // The full set is not in the repository; without its Debian package only its absence can be checked.
 const present = (name: string) => name !== 'fashion-mnist' || existsSync(join(debian, name))
@@ -15,7 +32,7 @@ const present = (name: string) => name !== 'fashion-mnist' || existsSync(join(de
 const cases = Object.entries(datasets).map(([name, source]) => ({
   name,
   source: source as unknown as DatasetSource,
-  defaults: withDefaults(asWritten(source.parameters as Schema), {}) as Record<string, unknown>,
+  defaults: withDefaults(asWritten(source.parameters as Schema), needed[name] ?? {}) as Record<string, unknown>,
 }))
 
 function checksum(data: Uint8Array): number {

@@ -1,8 +1,8 @@
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import { describe, expect, it } from 'vitest'
+import { nearestName } from '../../src/data/nearest-name.ts'
 import { type Fault, InvalidDefinition } from '../../src/errors.ts'
 import { definitionSchema, parseDefinition } from '../../src/experiments/definition.ts'
-import { nearestName } from '../../src/experiments/nearest-name.ts'
 import { listUnits, unitKinds } from '../../src/experiments/units.ts'
 
 /** As it stands in the requirement. */

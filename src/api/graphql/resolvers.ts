@@ -1,9 +1,11 @@
 import { compareExpected, curveOf, type Expected } from '../../experiments/expected.ts'
 import { whyWaiting } from '../../experiments/placement.ts'
 import { listUnits, type UnitKind } from '../../experiments/units.ts'
+import type { ImageSet } from '../../store/image-sets.ts'
 import type { Artifact, CheckpointRow, EmbeddingSet, Experiment, Run } from '../../store/ledger.ts'
 import { type AskedFilter, readFilter } from '../filters.ts'
 import { findExperiment, findRun } from '../resources.ts'
+import { setResource } from '../sets.ts'
 import { judgeDefinition, submitExperiment } from '../submit.ts'
 import { connectionFields, type PageArguments, readPageArguments, toConnection } from './connection.ts'
 import type { GraphQLParts } from './context.ts'
@@ -37,6 +39,15 @@ const lists: Resolvers[string] = {
     const page = await ledger.listRuns({ filter, order: readOrder(asked.order), first, after })
     return toConnection(page, after, () => ledger.countRuns(filter))
   },
+  async imageSets(_root: unknown, asked: PageArguments, { sets }) {
+    const { first, after } = readPageArguments(asked)
+    return toConnection(await sets.list({ first, after }), after, () => sets.count())
+  },
+}
+
+/** A value of its manifest, or its row. */
+function ofSet(name: 'images' | 'unlabelled' | 'classes' | 'sequences' | 'shapes' | 'bytes' | 'shards') {
+  return (set: ImageSet) => setResource(set)[name]
 }
 
 function units(kind: UnitKind) {
@@ -113,6 +124,7 @@ export const resolvers: Resolvers = {
     nets: units('nets'),
     datasets: units('datasets'),
     evaluations: units('evaluations'),
+    imageSet: (_root: unknown, { name }: { name: string }, { sets }) => sets.find(name),
     workers: (_root: unknown, _asked: unknown, { ledger }) => ledger.workers(),
     queue: (_root: unknown, _asked: unknown, { queue }) => queue.counts(),
   },
@@ -120,6 +132,17 @@ export const resolvers: Resolvers = {
   Subscription: subscriptions,
   ExperimentConnection: connectionFields,
   RunConnection: connectionFields,
+  ImageSetConnection: connectionFields,
+  ImageSet: {
+    ...Object.fromEntries(
+      (['images', 'unlabelled', 'classes', 'sequences', 'shapes', 'bytes', 'shards'] as const).map((name) => [
+        name,
+        ofSet(name),
+      ]),
+    ),
+    preview: ({ name }: ImageSet, _asked: unknown, { config }) =>
+      `${config.publicUrl}/v1/datasets/sets/${name}/preview`,
+  },
   Submission: {
     experiment: ({ experimentId }: { experimentId: string | null }, _asked: unknown, parts) =>
       experimentId === null ? null : findExperiment(parts, experimentId),

@@ -18,11 +18,13 @@ const content = { 'application/problem+json': { schema: problem } }
 const meanings: Record<number, string> = {
   400: 'The request is not right; `errors` has every fault.',
   404: 'There is no such thing.',
+  408: 'Nothing more of the body came.',
   409: 'The state does not allow it.',
   413: 'The body is too large.',
-  415: 'The body is not JSON.',
+  415: 'The body is of no type that is taken here.',
   416: 'The range is outside the file.',
   422: 'The idempotency key was used for something else.',
+  507: 'There is no room left.',
   503: 'Something needed does not answer.',
 }
 

@@ -123,6 +123,12 @@ export type Finding = Prisma.FindingModel
  */
 export type Event = Prisma.EventModel
 /**
+ * Model ImageSet
+ * Images that somebody has added (docs/datasets.md). `adding` claims the name before the first object is stored, so
+ * that what a crash leaves is known and swept; only `ready` ones are shown. `touchedAt` is set anew while it is added.
+ */
+export type ImageSet = Prisma.ImageSetModel
+/**
  * Model Worker
  * 
  */

@@ -411,6 +411,7 @@ export const ModelName = {
   EmbeddingSet: 'EmbeddingSet',
   Finding: 'Finding',
   Event: 'Event',
+  ImageSet: 'ImageSet',
   Worker: 'Worker',
   IdempotencyKey: 'IdempotencyKey',
   Tally: 'Tally',
@@ -430,7 +431,7 @@ export type TypeMap<ExtArgs extends runtime.Types.Extensions.InternalArgs = runt
     omit: GlobalOmitOptions
   }
   meta: {
-    modelProps: "experiment" | "run" | "attempt" | "metricSeries" | "metricPoint" | "metricRollup" | "archive" | "runLog" | "runSample" | "storedCheckpoint" | "artifact" | "embeddingSet" | "finding" | "event" | "worker" | "idempotencyKey" | "tally" | "tallyEntry"
+    modelProps: "experiment" | "run" | "attempt" | "metricSeries" | "metricPoint" | "metricRollup" | "archive" | "runLog" | "runSample" | "storedCheckpoint" | "artifact" | "embeddingSet" | "finding" | "event" | "imageSet" | "worker" | "idempotencyKey" | "tally" | "tallyEntry"
     txIsolationLevel: TransactionIsolationLevel
   }
   model: {
@@ -1470,6 +1471,80 @@ export type TypeMap<ExtArgs extends runtime.Types.Extensions.InternalArgs = runt
         }
       }
     }
+    ImageSet: {
+      payload: Prisma.$ImageSetPayload<ExtArgs>
+      fields: Prisma.ImageSetFieldRefs
+      operations: {
+        findUnique: {
+          args: Prisma.ImageSetFindUniqueArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$ImageSetPayload> | null
+        }
+        findUniqueOrThrow: {
+          args: Prisma.ImageSetFindUniqueOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$ImageSetPayload>
+        }
+        findFirst: {
+          args: Prisma.ImageSetFindFirstArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$ImageSetPayload> | null
+        }
+        findFirstOrThrow: {
+          args: Prisma.ImageSetFindFirstOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$ImageSetPayload>
+        }
+        findMany: {
+          args: Prisma.ImageSetFindManyArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$ImageSetPayload>[]
+        }
+        create: {
+          args: Prisma.ImageSetCreateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$ImageSetPayload>
+        }
+        createMany: {
+          args: Prisma.ImageSetCreateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        createManyAndReturn: {
+          args: Prisma.ImageSetCreateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$ImageSetPayload>[]
+        }
+        delete: {
+          args: Prisma.ImageSetDeleteArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$ImageSetPayload>
+        }
+        update: {
+          args: Prisma.ImageSetUpdateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$ImageSetPayload>
+        }
+        deleteMany: {
+          args: Prisma.ImageSetDeleteManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateMany: {
+          args: Prisma.ImageSetUpdateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateManyAndReturn: {
+          args: Prisma.ImageSetUpdateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$ImageSetPayload>[]
+        }
+        upsert: {
+          args: Prisma.ImageSetUpsertArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$ImageSetPayload>
+        }
+        aggregate: {
+          args: Prisma.ImageSetAggregateArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.AggregateImageSet>
+        }
+        groupBy: {
+          args: Prisma.ImageSetGroupByArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.ImageSetGroupByOutputType>[]
+        }
+        count: {
+          args: Prisma.ImageSetCountArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.ImageSetCountAggregateOutputType> | number
+        }
+      }
+    }
     Worker: {
       payload: Prisma.$WorkerPayload<ExtArgs>
       fields: Prisma.WorkerFieldRefs
@@ -2011,6 +2086,18 @@ export const EventScalarFieldEnum = {
 export type EventScalarFieldEnum = (typeof EventScalarFieldEnum)[keyof typeof EventScalarFieldEnum]
 
 
+export const ImageSetScalarFieldEnum = {
+  id: 'id',
+  name: 'name',
+  state: 'state',
+  manifest: 'manifest',
+  createdAt: 'createdAt',
+  touchedAt: 'touchedAt'
+} as const
+
+export type ImageSetScalarFieldEnum = (typeof ImageSetScalarFieldEnum)[keyof typeof ImageSetScalarFieldEnum]
+
+
 export const WorkerScalarFieldEnum = {
   id: 'id',
   host: 'host',
@@ -2402,6 +2489,7 @@ export type GlobalOmitConfig = {
   embeddingSet?: Prisma.EmbeddingSetOmit
   finding?: Prisma.FindingOmit
   event?: Prisma.EventOmit
+  imageSet?: Prisma.ImageSetOmit
   worker?: Prisma.WorkerOmit
   idempotencyKey?: Prisma.IdempotencyKeyOmit
   tally?: Prisma.TallyOmit

@@ -65,6 +65,7 @@ export const ModelName = {
   EmbeddingSet: 'EmbeddingSet',
   Finding: 'Finding',
   Event: 'Event',
+  ImageSet: 'ImageSet',
   Worker: 'Worker',
   IdempotencyKey: 'IdempotencyKey',
   Tally: 'Tally',
@@ -291,6 +292,18 @@ export const EventScalarFieldEnum = {
 } as const
 
 export type EventScalarFieldEnum = (typeof EventScalarFieldEnum)[keyof typeof EventScalarFieldEnum]
+
+
+export const ImageSetScalarFieldEnum = {
+  id: 'id',
+  name: 'name',
+  state: 'state',
+  manifest: 'manifest',
+  createdAt: 'createdAt',
+  touchedAt: 'touchedAt'
+} as const
+
+export type ImageSetScalarFieldEnum = (typeof ImageSetScalarFieldEnum)[keyof typeof ImageSetScalarFieldEnum]
 
 
 export const WorkerScalarFieldEnum = {
