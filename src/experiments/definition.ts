@@ -1,5 +1,6 @@
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import { type Static, type TObject, type TSchema, Type } from 'typebox'
+import { type Augmentation, augmentationSchema } from '../data/augment.ts'
 import { datasets } from '../data/index.ts'
 import { engines } from '../engines.ts'
 import { InvalidDefinition } from '../errors.ts'
@@ -30,6 +31,8 @@ export interface Definition {
   dataset: Choice<typeof datasets>
   net: Choice<typeof nets>
   method: Choice<typeof methods>
+  /** In place of those that the method draws of itself. */
+  views?: Augmentation[]
   training: Static<typeof trainingSchema>
   evaluations: Choice<typeof evaluations>[]
   embeddings: { dtype: 'f32' | 'f16' }
@@ -84,6 +87,14 @@ const resolvedSchema = Type.Object(
     dataset: choice(datasets, 'The images.'),
     net: choice(nets, 'The layers.'),
     method: choice(methods, 'The way of learning.'),
+    views: Type.Optional(
+      Type.Array(augmentationSchema, {
+        minItems: 1,
+        maxItems: 16,
+        description:
+          'How each view of an image is drawn for training, one entry a view, in place of how the method draws them of itself.',
+      }),
+    ),
     training: trainingSchema,
     evaluations: Type.Array(choice(evaluations, 'A measurement.'), {
       maxItems: 32,

@@ -50,7 +50,7 @@ function essential(schema: Schema | undefined, value: unknown, place: string): u
 }
 
 /** The same for definitions that train alike: the name, the tags and the evaluations do not count. */
-export function trainingFingerprint({ version, seed, dataset, net, method, training }: Definition): string {
+export function trainingFingerprint({ version, seed, dataset, net, method, views, training }: Definition): string {
   const sorted = (_: string, value: unknown) =>
     typeof value === 'object' && value !== null && !Array.isArray(value)
       ? Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)))
@@ -59,6 +59,6 @@ export function trainingFingerprint({ version, seed, dataset, net, method, train
   const units = Object.entries({ dataset, net, method, training })
   const parts = units.map(([part, value]) => [part, essential(properties?.[part], value, part)])
   return createHash('sha256')
-    .update(JSON.stringify({ version, seed, ...Object.fromEntries(parts) }, sorted))
+    .update(JSON.stringify({ version, seed, ...Object.fromEntries(parts), ...(views ? { views } : {}) }, sorted))
     .digest('hex')
 }

@@ -8,6 +8,7 @@ import type { RunContext } from './context.ts'
 import { courseOf } from './course.ts'
 import type { Definition } from './definition.ts'
 import { exportEmbeddings, runEvaluations } from './results.ts'
+import { viewsOf } from './views.ts'
 import { build, prepare, starts, tell, type Work } from './work.ts'
 
 /** The checkpoint to go on from, if there is one. Throws Damaged where it is not one of this definition. */
@@ -46,7 +47,7 @@ async function runTraining(work: Work, learner: Learner): Promise<boolean> {
   }
   const { stopped } = await train({
     learner,
-    views: units.method.unit.views(units.method.parameters),
+    views: viewsOf(definition, units),
     dataset: corpus.train,
     training: definition.training,
     stages: courseOf(definition, units),

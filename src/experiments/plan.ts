@@ -9,6 +9,7 @@ import { type ChosenUnits, chosenUnits } from './chosen.ts'
 import { checkCourse, courseOf, stepFaults } from './course.ts'
 import type { Definition } from './definition.ts'
 import { checkExpected } from './expected.ts'
+import { checkViews } from './views.ts'
 
 /** What an experiment will do and need. Sizes are in bytes. */
 export interface Plan {
@@ -169,6 +170,7 @@ export async function planExperiment(definition: Definition, bytes: ByteSource):
     if (stages && !method.unit.fitted) faults.push(...stepFaults(definition, corpus.size.train, stages))
     checkAbilities(faults, units, netPlan, corpus.classes)
     checkWorld(faults, definition, units, corpus)
+    within(faults, '', checkViews(definition, units, corpus.imageShape))
   }
   const world = corpus && netPlan && { net: netPlan, size: corpus.size.train, classes: corpus.classes }
   const methodPlan = world && (await attempt(faults, '/method', () => method.unit.plan(method.parameters, world)))

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { parseDefinition } from '../../src/experiments/definition.ts'
 import { checkExpected, compareExpected } from '../../src/experiments/expected.ts'
-import { trainingFingerprint } from '../../src/experiments/work.ts'
+import { trainingFingerprint } from '../../src/experiments/fingerprint.ts'
 
 const source = 'a paper, table 1'
 const findings = [

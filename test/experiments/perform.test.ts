@@ -210,6 +210,7 @@ describe('a run', () => {
     expect(trainingFingerprint(turned)).toBe(trainingFingerprint(definition))
     expect(trainingFingerprint({ ...definition, name: 'x', evaluations: [] })).toBe(trainingFingerprint(definition))
     expect(trainingFingerprint({ ...definition, seed: 1 })).not.toBe(trainingFingerprint(definition))
+    expect(trainingFingerprint({ ...definition, views: [{ shift: 2 }] })).not.toBe(trainingFingerprint(definition))
     const { training } = definition
     for (const other of [{ accumulate: 2 }, { averaging: 0.9 }, { epochs: 4 }])
       expect(trainingFingerprint({ ...definition, training: { ...training, ...other } })).not.toBe(

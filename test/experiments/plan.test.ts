@@ -1,8 +1,10 @@
 import { describe, expect, it } from 'vitest'
 import { InvalidDefinition } from '../../src/errors.ts'
+import { chosenUnits } from '../../src/experiments/chosen.ts'
 import { parseDefinition } from '../../src/experiments/definition.ts'
 import { memoryBytes } from '../../src/experiments/memory-context.ts'
 import { planExperiment } from '../../src/experiments/plan.ts'
+import { viewsOf } from '../../src/experiments/views.ts'
 import { tf } from '../../src/tf.ts'
 import { folderBytes, shipped } from '../folder-bytes.ts'
 
@@ -116,5 +118,29 @@ describe('a plan', () => {
     ])
     expect(faults[1]!.detail).toMatch(/is 65; there are 64 training images/)
     expect(faults[3]!.detail).toMatch(/is 65; there are 64 training images/)
+  })
+
+  it('takes views in place of those of the method, and refuses ones that do not fit', async () => {
+    const colour = { name: 'shapes', images: 64, channels: 3, height: 16, width: 16 }
+    const training = { batchSize: 8 }
+    const crop = { smallest: 0.2 }
+    const given = { ...example, dataset: colour, training, views: [{ crop, flip: 0.5, jitter: { hue: 0.1 } }] }
+    const { definition } = await planExperiment(parseDefinition(given), bytes)
+    const jitter = { probability: 0.8, brightness: 0, contrast: 0, saturation: 0, hue: 0.1 }
+    expect(definition.views).toEqual([{ flip: 0.5, crop: { smallest: 0.2, largest: 1, ratio: 4 / 3 }, jitter }])
+    expect(viewsOf(definition, chosenUnits(definition))).toBe(definition.views)
+    const plain = (await planExperiment(parseDefinition(example), bytes)).definition
+    expect(plain).not.toHaveProperty('views')
+    expect(viewsOf(plain, chosenUnits(plain))).toEqual([{ shift: 2, flip: 0.5, gamma: 1, light: 0.5, gain: 0.4 }])
+    const grey = 'the images are grey and have no colour to change: 0 would be right'
+    expect(await faultsOf({ views: [{ grey: 0.2, shift: 40 }, { crop: { smallest: 0.9, largest: 0.5 } }] })).toEqual([
+      { pointer: '/views', detail: "has 2; 'npid' draws one view of an image, so there should be 1" },
+      { pointer: '/views/0/shift', detail: 'is 40; the images have sides of 28: less would be right' },
+      { pointer: '/views/0/grey', detail: grey },
+      { pointer: '/views/1/crop/smallest', detail: 'is 0.9; it should be at most the largest, 0.5' },
+    ])
+    expect(() => parseDefinition({ ...example, views: [{ crop: { scale: 0.2 }, flip: 2 }] })).toThrow(
+      /\/views\/0\/crop\/scale.*\/views\/0\/flip|\/views\/0\/flip.*\/views\/0\/crop\/scale/s,
+    )
   })
 })
