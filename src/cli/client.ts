@@ -1,6 +1,7 @@
 import { createClient } from 'graphql-ws'
 import { WebSocket } from 'ws'
-import { Conflict, InvalidDefinition, NotFound, TooLarge, Unauthorized, Unavailable } from '../errors.ts'
+import { Conflict, GestaltError, InvalidDefinition, NotFound, TooLarge, Unauthorized, Unavailable } from '../errors.ts'
+import { send } from './sending.ts'
 
 /** What the server said was wrong, as RFC 9457 has it. */
 interface Problem {
@@ -15,6 +16,10 @@ export interface Client {
   url: string
   get<T>(path: string): Promise<T>
   post<T>(path: string, body: unknown): Promise<T>
+  /** The bytes of an answer, however long it takes. */
+  bytes(path: string, method?: 'GET' | 'POST' | 'DELETE'): Promise<Uint8Array>
+  /** Sends a body of any length as it comes. */
+  upload<T>(path: string, type: string, body: AsyncIterable<Uint8Array>): Promise<T>
   query<T>(document: string, variables?: Record<string, unknown>): Promise<T>
   /** Reconnects by itself; the server sends the present state first. Ends when the server completes it. */
   subscribe<T>(document: string, variables: Record<string, unknown>): AsyncIterable<T>
@@ -54,21 +59,35 @@ function answeredRefusal(status: number, body: Problem | { errors?: GraphqlError
 export function openClient(options: { url: string; token: string | undefined }): Client {
   const url = options.url.replace(/\/$/, '')
   const authorization: Record<string, string> = options.token ? { authorization: `Bearer ${options.token}` } : {}
+  const unreachable = (cause: unknown) => {
+    if (cause instanceof GestaltError) return cause
+    const cure = "start one with 'gestalt up', or name another with --url or GESTALT_URL"
+    return new Unavailable(`no server answers at ${url}`, cure, { cause })
+  }
+  /** Without the limits of fetch. */
+  const patiently = async (path: string, options: Parameters<typeof send>[1]): Promise<Buffer> => {
+    const headers = { ...authorization, ...options.headers }
+    const { status, body } = await send(`${url}${path}`, { ...options, headers }).catch((error: unknown) => {
+      throw unreachable(error)
+    })
+    if (status < 400) return body
+    let problem: Problem = {}
+    try {
+      problem = JSON.parse(body.toString()) as Problem
+    } catch {} // no answer of ours
+    throw answeredRefusal(status, problem)
+  }
   const request = async <T>(path: string, init: RequestInit = {}): Promise<T> => {
     const headers = new Headers({ accept: 'application/json', ...authorization })
     if (init.body) headers.set('content-type', 'application/json')
     const response = await fetch(`${url}${path}`, { ...init, headers }).catch((cause: unknown) => {
-      throw new Unavailable(
-        `no server answers at ${url}`,
-        "start one with 'gestalt up', or name another with --url or GESTALT_URL",
-        { cause },
-      )
+      throw unreachable(cause)
     })
     const body = (await response.json().catch(() => ({}))) as T
     if (!response.ok) throw answeredRefusal(response.status, body as Problem)
     return body
   }
-  const send = <T>(path: string, body: unknown) => request<T>(path, { method: 'POST', body: JSON.stringify(body) })
+  const sendJson = <T>(path: string, body: unknown) => request<T>(path, { method: 'POST', body: JSON.stringify(body) })
   const socket = createClient({
     url: `${url.replace(/^http/, 'ws')}/graphql`,
     webSocketImpl: WebSocket,
@@ -80,10 +99,15 @@ export function openClient(options: { url: string; token: string | undefined }):
   return {
     url,
     get: (path) => request(path),
-    post: send,
+    post: sendJson,
+    bytes: (path, method = 'GET') => patiently(path, { method, headers: {} }),
+    async upload<T>(path: string, type: string, body: AsyncIterable<Uint8Array>) {
+      const answer = await patiently(path, { method: 'POST', headers: { 'content-type': type }, body })
+      return JSON.parse(answer.toString()) as T
+    },
     async query<T>(document: string, variables: Record<string, unknown> = {}) {
       type Answer = { data?: T; errors?: GraphqlError[] }
-      const answer = await send<Answer>('/graphql', { query: document, variables })
+      const answer = await sendJson<Answer>('/graphql', { query: document, variables })
       const [first] = answer.errors ?? []
       if (first) throw graphqlRefusal(first)
       return answer.data as T

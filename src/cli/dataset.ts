@@ -3,10 +3,11 @@ import { join } from 'node:path'
 import type { Config } from '../config.ts'
 import type { ByteSource } from '../data/dataset.ts'
 import { type KnownFile, knownFiles, verifyFile } from '../data/known-files.ts'
-import { NotFound, Unavailable } from '../errors.ts'
+import { InvalidDefinition, NotFound, Unavailable } from '../errors.ts'
 import { datasetBytes } from '../store/dataset-bytes.ts'
 import { openObjects } from '../store/open-objects.ts'
 import { type Output, size } from './output.ts'
+import { type AddSetOptions, addSet } from './sets.ts'
 
 /** Where this installation reads datasets from. */
 export function openDatasetBytes(config: Config): ByteSource {
@@ -42,13 +43,16 @@ async function fetchFile(from: string, name: string): Promise<Uint8Array> {
 }
 
 /**
- * Verifies the files of a dataset and puts them into the object store, where every process finds them. Nothing is kept
- * unless all of them are right. Returns the exit code.
+ * Verifies the files of a dataset that is known here and puts them into the object store, where every process finds
+ * them. Nothing is kept unless all of them are right. Returns the exit code.
  */
-export async function addDataset(config: Config, output: Output, name: string, from: string): Promise<number> {
-  const files = (knownFiles as Record<string, readonly KnownFile[]>)[name]
-  if (!files)
-    throw new NotFound(`no dataset '${name}' can be added`, `there are: ${Object.keys(knownFiles).join(', ')}`)
+async function addKnown(
+  config: Config,
+  output: Output,
+  name: string,
+  files: readonly KnownFile[],
+  from: string,
+): Promise<number> {
   const verified: { file: KnownFile; bytes: Uint8Array }[] = []
   for (const file of files) {
     const bytes = await fetchFile(from, file.name)
@@ -61,4 +65,27 @@ export async function addDataset(config: Config, output: Output, name: string, f
     await objects.put(`datasets/${name}/${file.name}`, bytes, { type: 'application/gzip' })
   output.result({ dataset: name, files: files.length }, () => `dataset ${name} is ready`)
   return 0
+}
+
+/** Adds the files of a dataset that is known here, or a set of one's own images through the server. */
+export async function addDataset(
+  config: Config,
+  output: Output,
+  name: string,
+  options: AddSetOptions,
+): Promise<number> {
+  const known = (knownFiles as Record<string, readonly KnownFile[]>)[name]
+  const { from, prefix } = options
+  if ((from === undefined) === (prefix === undefined))
+    throw new InvalidDefinition(
+      [{ pointer: '/from', detail: 'give either --from or --prefix: where the images are' }],
+      'the command',
+    )
+  if (!known) return addSet(config, output, name, options)
+  if (from === undefined)
+    throw new InvalidDefinition(
+      [{ pointer: '/from', detail: `is missing: where the files of ${name} are` }],
+      'the command',
+    )
+  return addKnown(config, output, name, known, from)
 }

@@ -1,5 +1,6 @@
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { type Config, readConfig, softwareVersion } from '../config.ts'
+import { addDatasetCommands } from './dataset-commands.ts'
 import { exitCodes, explain, type Output, openOutput } from './output.ts'
 
 // Each command imports what it needs when it runs, so that `gestalt --help` does not load the whole service.
@@ -70,7 +71,7 @@ Examples:
   $ npx gestalt plan recipes/npid-quick.json     what it would cost; needs no server
   $ npx gestalt submit recipes/npid-quick.json --watch
   $ npx gestalt runs --state running
-  $ npx gestalt dataset add fashion-mnist --from ./downloads
+  $ npx gestalt dataset add birds --from ./birds         images in a folder for each class
 
 Exit codes: ${Object.entries(exitCodes)
       .map(([name, code]) => `${code} ${name}`)
@@ -225,18 +226,6 @@ program
     }),
   )
 
-program
-  .command('dataset')
-  .description('the datasets of this installation')
-  .command('add')
-  .argument('<name>', 'for example fashion-mnist')
-  .requiredOption('--from <folder or URL>', 'where its files are; a folder, or the URL that they are below')
-  .description("verify a dataset's files and copy them to the object store")
-  .action(
-    action(async (config, output, name: string, options: { from: string }) => {
-      const { addDataset } = await import('./dataset.ts')
-      return addDataset(config, output, name, options.from)
-    }),
-  )
+addDatasetCommands(program, action)
 
 await program.parseAsync()

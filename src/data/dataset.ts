@@ -24,6 +24,8 @@ export interface Dataset {
   readonly source?: { readonly shape: ImageShape; read(indices: ArrayLike<number>): Promise<Pixels> }
   /** The labels of all images, where they can be told without reading those. */
   labels?(): Promise<Int32Array>
+  /** Which video each image is a frame of, and which of its frames; absent where images stand alone. */
+  frames?(): Promise<{ sequence: Int32Array; frame: Int32Array }>
 }
 
 /** Refuses an index outside [0, size). */

@@ -137,6 +137,7 @@ function openSplit(
   }
   const { shape, source } = view
   const larger = source[0] > shape[0]
+  const { sequence, frame } = index
   const dataset: Dataset = {
     ...{ name: 'images', split, size: rows.length, imageShape: shape, classes },
     classNames: manifest.classes.map((known) => known.name),
@@ -144,6 +145,15 @@ function openSplit(
       const read = await readAs(dataset, source, indices)
       return { ...read, data: cutMiddle(read.data, source, shape), shape }
     },
+    ...(classes > 0 ? { labels: async () => rows.map((row) => index.label[row]!) } : {}),
+    ...(sequence && frame
+      ? {
+          frames: async () => ({
+            sequence: rows.map((row) => sequence[row]!),
+            frame: rows.map((row) => frame[row]!),
+          }),
+        }
+      : {}),
     ...(larger
       ? { source: { shape: source, read: (indices: ArrayLike<number>) => readAs(dataset, source, indices) } }
       : {}),

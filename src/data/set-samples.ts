@@ -103,7 +103,7 @@ function readSidecar(file: Member): Said {
 }
 
 /** The word of a file or folder name that says which split it is. */
-function splitIn(name: string): Sample['split'] | undefined {
+export function splitIn(name: string): Sample['split'] | undefined {
   const found = name
     .toLowerCase()
     .split(/[^a-z]+/)

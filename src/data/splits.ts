@@ -74,9 +74,14 @@ function partSizes({ size, classes }: Pick<DatasetDescription, 'size' | 'classes
   return { train, heldOut, labelled }
 }
 
+function pickFrames(all: { sequence: Int32Array; frame: Int32Array }, places: Int32Array) {
+  const pick = (column: Int32Array) => Int32Array.from(places, (place) => column[place]!)
+  return { sequence: pick(all.sequence), frame: pick(all.frame) }
+}
+
 /** Some images of a dataset, in the order of `places`. */
 export function selectImages(dataset: Dataset, split: 'train' | 'test', places: Int32Array): Dataset {
-  const { source } = dataset
+  const { source, frames } = dataset
   const selected: Dataset = {
     ...dataset,
     split,
@@ -86,6 +91,7 @@ export function selectImages(dataset: Dataset, split: 'train' | 'test', places: 
       const all = await labelsOf(dataset)
       return Int32Array.from(places, (place) => all[place]!)
     },
+    ...(frames ? { frames: async () => pickFrames(await frames(), places) } : {}),
     ...(source ? { source: { shape: source.shape, read: async (indices) => source.read(within(indices)) } } : {}),
   }
   const within = (indices: ArrayLike<number>) =>

@@ -143,11 +143,13 @@ async function survey(adding: Adding, prefix: string): Promise<AddedParts> {
     const digest = digesting()
     const source = await objects.get(key)
     source.on('error', (error) => digest.stream.destroy(error))
+    digest.stream.on('close', () => source.destroy())
     const samples = readSamples(key, source.pipe(digest.stream), { ...options, limits, passOver: report.passOver })
     for await (const { sample, shape } of soundSamples(judged(samples), report, { ...options, limits })) {
       const { key: name, image, split, label, sequence } = sample
+      // Shards of others may number their images anew in each.
       builder.add({
-        key: name,
+        key: `${key}/${name}`,
         shard: shards.length,
         offset: image.offset,
         length: image.size,
