@@ -122,6 +122,7 @@ function expectMemory(
   const training =
     method.weights * float * (2 + slots(definition, epochs) + (accumulate > 1 ? 1 : 0)) +
     method.memoryBytes +
+    (method.surveyBytes ?? 0) +
     batchSize * float * (5 * image + 3 * (total(taps) + method.dimension))
   const features = 2 * image + method.dimension + total(taps.filter((size) => size <= image))
   const images = corpus.size.train + corpus.size.test

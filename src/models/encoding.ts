@@ -37,7 +37,7 @@ export async function* encodeRows(
   dataset: Dataset,
   taps: readonly string[],
   watch: Watch = {},
-): AsyncGenerator<{ first: number; count: number; rows: Record<string, Float32Array> }> {
+): AsyncGenerator<{ first: number; count: number; rows: Record<string, Float32Array>; labels?: Int32Array }> {
   for (let first = 0; first < dataset.size; first += encodingBatch) {
     watch.stop?.throwIfAborted()
     const count = Math.min(encodingBatch, dataset.size - first)
@@ -48,7 +48,7 @@ export async function* encodeRows(
     for (const tap of taps) rows[tap] = (await encoded[tap]!.data()) as Float32Array
     tf.dispose([images, encoded])
     refuseLostRows(rows, first, count, dataset)
-    yield { first, count, rows }
+    yield { first, count, rows, ...(pixels.labels ? { labels: pixels.labels } : {}) }
     watch.onProgress?.((first + count) / dataset.size)
     await setImmediate()
   }

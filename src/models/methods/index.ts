@@ -1,4 +1,5 @@
+import { deepcluster } from './deepcluster.ts'
 import { npid } from './npid.ts'
 
 /** Every method, by name. */
-export const methods = { npid }
+export const methods = { deepcluster, npid }
