@@ -46,3 +46,15 @@ export async function orRestoreMemory<Result>(net: Net, work: () => Promise<Resu
     tf.dispose(before)
   }
 }
+
+/** Runs `work` and puts the net's memory back as it was. */
+export async function restoringMemory<Result>(net: Net, work: () => Promise<Result>): Promise<Result> {
+  const before: Record<string, Tensor> = {}
+  for (const [name, variable] of Object.entries(net.memory)) before[name] = tf.clone(variable)
+  try {
+    return await work()
+  } finally {
+    for (const [name, variable] of Object.entries(net.memory)) variable.assign(before[name]!)
+    tf.dispose(before)
+  }
+}
