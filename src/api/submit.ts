@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { Conflict, InvalidDefinition } from '../errors.ts'
 import { parseDefinition } from '../experiments/definition.ts'
 import { needsOf } from '../experiments/placement.ts'
-import { type Plan, planExperiment } from '../experiments/plan.ts'
+import { assertRunnable, type Plan, planExperiment } from '../experiments/plan.ts'
 import type { Span } from '../tracing.ts'
 import { Refused } from './failures.ts'
 import type { Log, Parts } from './parts.ts'
@@ -72,6 +72,7 @@ export async function submitExperiment(
 ): Promise<Accepted> {
   return alone(options.key, async () => {
     const plan = await judgeDefinition(parts, value)
+    assertRunnable(plan.definition)
     const { definition, ...expected } = plan
     const { name, tags, notes, priority } = definition
     const fingerprint = createHash('sha256').update(canonical(definition)).digest('hex')

@@ -148,12 +148,14 @@ program
 
 program
   .command('plan')
-  .argument('<file>', 'a definition as JSON, or - for standard input')
-  .description('what a definition would run and cost: steps, weights, multiply-adds, memory, disk; needs no server')
+  .argument('<files...>', 'definitions as JSON, or - for standard input')
+  .description(
+    'what definitions would run and cost: steps, weights, multiply-adds, taps, memory, disk; needs no server; with --json several files give one list',
+  )
   .action(
-    action(async (config, output, file: string) => {
+    action(async (config, output, files: string[]) => {
       const { plan } = await import('./plan.ts')
-      return plan(config, output, file)
+      return plan(config, output, files)
     }),
   )
 

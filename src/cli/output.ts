@@ -24,25 +24,27 @@ export function openOutput(json: boolean): Output {
 /** Exit codes of every command, also shown by `gestalt --help`. */
 export const exitCodes = { done: 0, failed: 1, usage: 2, refused: 3, unreachable: 4 } as const
 
-function exitCodeOf(error: unknown): number {
+export function exitCodeOf(error: unknown): number {
   if (!(error instanceof GestaltError)) return exitCodes.failed
   if (error.code === 'unavailable') return exitCodes.unreachable
   return error.status >= 400 && error.status < 500 ? exitCodes.refused : exitCodes.failed
 }
 
+/** Why something was refused or failed, for a program. */
+export function describeError(error: unknown) {
+  const known = error instanceof GestaltError
+  return {
+    code: known ? error.code : 'unexpected',
+    message: error instanceof Error ? error.message : String(error),
+    ...(known ? { cure: error.cure } : {}),
+    ...(error instanceof InvalidDefinition ? { errors: error.faults } : {}),
+  }
+}
+
 /** Tells a person or a program why a command ended early, and returns its exit code. */
 export function explain(error: unknown, json: boolean): number {
   if (json) {
-    const known = error instanceof GestaltError
-    const document = {
-      error: {
-        code: known ? error.code : 'unexpected',
-        message: error instanceof Error ? error.message : String(error),
-        ...(known ? { cure: error.cure } : {}),
-        ...(error instanceof InvalidDefinition ? { errors: error.faults } : {}),
-      },
-    }
-    process.stdout.write(`${JSON.stringify(document)}\n`)
+    process.stdout.write(`${JSON.stringify({ error: describeError(error) })}\n`)
   } else if (error instanceof InvalidDefinition) {
     const lines = error.faults.map((fault) => `  ${fault.pointer || '/'}  ${fault.detail}`)
     process.stderr.write(`${error.message.split(':')[0]}\n${lines.join('\n')}\n`)

@@ -1,27 +1,59 @@
 import type { Config } from '../config.ts'
 import { parseDefinition } from '../experiments/definition.ts'
-import { planExperiment } from '../experiments/plan.ts'
+import { type Plan, planExperiment } from '../experiments/plan.ts'
 import { openDatasetBytes } from './dataset.ts'
-import { type Output, size } from './output.ts'
+import { describeError, exitCodeOf, exitCodes, explain, type Output, size } from './output.ts'
 import { readDefinition } from './submit.ts'
 
-/** Plans a definition on this machine. Returns the exit code. */
-export async function plan(config: Config, output: Output, file: string): Promise<number> {
-  const definition = parseDefinition(await readDefinition(file))
-  const stages = (it: { name: string; epochs: number }[]) =>
-    it.length > 1 ? `; epochs: ${it.map(({ name, epochs }) => `${name} ${epochs}`).join(', ')}` : ''
-  const planned = await planExperiment(definition, openDatasetBytes(config))
-  output.result(planned, (it) =>
-    [
-      `${definition.name}: ${definition.method.name} on ${definition.dataset.name}, net ${definition.net.name}`,
-      `  runs             ${it.runs}`,
-      `  images           ${it.images.train} to train, ${it.images.test} to test, ${it.imageShape.join(' x ')}`,
-      `  steps            ${it.steps} (${it.stepsPerEpoch} an epoch${stages(it.stages)})`,
-      `  weights          ${it.weights.toLocaleString('en')}`,
-      `  multiply-adds    ${it.multiplyAddsPerImage.toLocaleString('en')} an image, forward`,
-      `  memory           about ${size(it.memoryBytes)}`,
-      `  disk             about ${size(it.diskBytes)}`,
-    ].join('\n'),
-  )
-  return 0
+async function planFile(config: Config, file: string): Promise<Plan> {
+  return planExperiment(parseDefinition(await readDefinition(file)), openDatasetBytes(config))
+}
+
+const stages = (it: Plan['stages']) =>
+  it.length > 1 ? `; epochs: ${it.map(({ name, epochs }) => `${name} ${epochs}`).join(', ')}` : ''
+
+/** The taps of layers; those inside blocks are for programs. */
+function tapsInWords(taps: Plan['taps']): string {
+  const layers = Object.entries(taps).filter(([name]) => !name.includes('/'))
+  return layers.map(([name, shape]) => `${name} ${shape.join('x')}`).join(', ')
+}
+
+function inWords({ definition, ...it }: Plan): string {
+  return [
+    `${definition.name}: ${definition.method.name} on ${definition.dataset.name}, net ${definition.net.name}`,
+    `  runs             ${it.runs}`,
+    `  images           ${it.images.train} to train, ${it.images.test} to test, ${it.imageShape.join(' x ')}`,
+    `  steps            ${it.steps} (${it.stepsPerEpoch} an epoch${stages(it.stages)})`,
+    `  weights          ${it.weights.toLocaleString('en')}`,
+    `  multiply-adds    ${it.multiplyAddsPerImage.toLocaleString('en')} an image, forward`,
+    `  memory           about ${size(it.memoryBytes)}`,
+    `  disk             about ${size(it.diskBytes)}`,
+    `  taps             ${tapsInWords(it.taps)}`,
+  ].join('\n')
+}
+
+/** Plans several definitions: a list with each one's file, and in the place of a plan what is wrong with it. */
+async function planAll(config: Config, output: Output, files: readonly string[]): Promise<number> {
+  const planned: ({ file: string } & (Plan | { error: ReturnType<typeof describeError> }))[] = []
+  let code: number = exitCodes.done
+  for (const file of files)
+    try {
+      const plan = await planFile(config, file)
+      planned.push({ file, ...plan })
+      if (!output.json) output.say(`${inWords(plan)}\n`)
+    } catch (error) {
+      planned.push({ file, error: describeError(error) })
+      code = exitCodeOf(error)
+      if (!output.json) output.say(`${file}:`)
+      if (!output.json) explain(error, false)
+    }
+  if (output.json) output.result(planned, () => '')
+  return code
+}
+
+/** Plans definitions on this machine: of one file its plan, of several a list. Returns the exit code. */
+export async function plan(config: Config, output: Output, files: readonly string[]): Promise<number> {
+  if (files.length > 1) return planAll(config, output, files)
+  output.result(await planFile(config, files[0]!), inWords)
+  return exitCodes.done
 }

@@ -65,6 +65,8 @@ export interface DatasetSource<Name extends string = string, P extends TObject =
   title: string
   source: string
   parameters: P
+  /** Why an experiment on it can be planned but not run, and the cure, where that is so. */
+  absent?: string
   /** Throws NotFound with the cure where its files are missing. */
   describe(parameters: Static<P>, bytes: ByteSource): Promise<DatasetDescription>
   /** Throws NotFound, or Damaged where a file does not decode. */

@@ -1,3 +1,4 @@
+import { declared } from './declared.ts'
 import { fashionMnist, fashionMnist12k } from './fashion-mnist.ts'
 import { images } from './images.ts'
 import { shapes } from './shapes.ts'
@@ -9,4 +10,5 @@ export const datasets = withSplitsEach({
   'fashion-mnist-12k': fashionMnist12k,
   images,
   shapes,
+  declared,
 })

@@ -1,7 +1,8 @@
 import type { Static, TObject } from 'typebox'
-import type { Corpus } from '../data/dataset.ts'
+import type { Corpus, ImageShape } from '../data/dataset.ts'
 import type { Dice } from './dice.ts'
 import type { Ability, Learner } from './method.ts'
+import type { NetPlan } from './nets/net.ts'
 
 /** What an evaluation measures. `untrained` builds the same learner as it was before its first step; dispose it. */
 export interface Subject {
@@ -42,6 +43,11 @@ export interface Evaluation<Name extends string = string, P extends TObject = TO
     parameters: Static<P>,
     world: { size: number; classes: number; batchSize: number },
   ): { pointer: string; detail: string }[]
+  /** What it holds at its highest, in bytes; next to nothing where absent. `taps` are those of the net. */
+  memoryBytes?(
+    parameters: Static<P>,
+    world: { images: number; imageShape: ImageShape; taps: NetPlan['taps']; dimension: number },
+  ): number
   /** `onProgress` is called with the share done in [0, 1]; `stop` makes it throw its reason at the next boundary. */
   measure(
     subject: Subject,

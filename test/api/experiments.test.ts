@@ -73,6 +73,19 @@ describe('POST /v1/experiments', () => {
     expect((await world.send('/v1/experiments?dryRun=perhaps', definition())).statusCode).toBe(400)
   })
 
+  it('plans on images that are only declared, and does not take them for a run', async () => {
+    const before = await count()
+    const dataset = { name: 'declared', of: 'ImageNet', images: 1_281_167, classes: 1000, height: 224, width: 224 }
+    const planned = await world.send('/v1/experiments?dryRun=true', definition({ dataset, evaluations: [] }))
+    expect(planned.json()).toMatchObject({ images: { train: 1_281_167, test: 0 }, imageShape: [224, 224, 3] })
+    const refused = await world.send('/v1/experiments', definition({ dataset, evaluations: [] }))
+    expect(refused.statusCode).toBe(400)
+    expect(refused.json().errors).toEqual([
+      { pointer: '/dataset/name', detail: expect.stringMatching(/can be planned, not run; add the images/) },
+    ])
+    expect(await count()).toBe(before)
+  })
+
   it('takes the run though the queue is away', async () => {
     const gate = await openGate(world.parts.config.databaseUrl!)
     const away = await openWorld({ databaseUrl: world.parts.config.databaseUrl }, { queueUrl: gate.url })

@@ -113,6 +113,18 @@ describe('gestalt plan', () => {
     expect(lastLine(out)).toMatchObject({ runs: 1, steps: 936, images: { train: 10_000, test: 2_000 } })
   })
 
+  it('plans several files, each with its plan or its error, and ends as the wrong one would', async () => {
+    const { code, out } = await gestalt(['plan', recipe, 'nowhere.json', '--json'])
+    expect(code).toBe(3)
+    expect(lastLine(out)).toMatchObject([
+      { file: recipe, weights: 97_264, taps: { input: [28, 28, 1], norm1: [14, 14, 16], flat: [576] } },
+      { file: 'nowhere.json', error: { code: 'not-found', cure: expect.stringMatching(/recipes/) } },
+    ])
+    const words = await gestalt(['plan', recipe, recipe])
+    expect(words.code).toBe(0)
+    expect(words.out.match(/taps {13}input 28x28x1, conv1 28x28x16,/g)).toHaveLength(2)
+  })
+
   it('names every fault of a definition', async () => {
     const text = readFileSync(recipe, 'utf8').replace('"epochs": 12', '"epochs": "12"').replace('"npid"', '"npdi"')
     const { code, error } = await gestalt(['plan', '-'], {}, text)

@@ -77,7 +77,19 @@ describe('a definition', () => {
     expect(asked).toEqual(least)
     expect(parsed).toMatchObject({ tags: [], notes: '', seed: 0, priority: 0, evaluations: [] })
     expect(parsed.dataset).toMatchObject({ name: 'shapes', images: 1000, height: 28, channels: 1 })
-    expect(parsed.net).toMatchObject({ name: 'small', widths: [16, 32, 64] })
+    expect(parsed.net).toEqual({
+      name: 'small',
+      widths: [16, 32, 64],
+      convs: [1],
+      order: 'pool-norm-relu',
+      pool: 'max',
+      norm: 'batch',
+      globalMean: false,
+      dense: [],
+      dropout: 0,
+      dropoutAt: 'before',
+      input: 'none',
+    })
     expect(parsed.training.optimizer).toMatchObject({ name: 'sgd', momentum: 0.9 })
     expect(parsed.embeddings).toEqual({ dtype: 'f32' })
     expect(parseDefinition(parsed)).toEqual(parsed)

@@ -59,6 +59,25 @@ describe('a plan', () => {
     expect(plan.memoryBytes).toBeGreaterThan(100_000_000 * 128 * 4)
   })
 
+  it('of a large net asks for the memory that a machine for it has, evaluations included only where they hold much', async () => {
+    const dataset = { name: 'declared', of: 'ImageNet', images: 1_281_167, classes: 1000, height: 224, width: 224 }
+    const large = { ...example, dataset, net: { name: 'vgg' }, training: { ...example.training, batchSize: 64 } }
+    const plan = await planExperiment(parseDefinition({ ...large, evaluations: [] }), memoryBytes())
+    // A batch's activations alone are 7.4 GB; the weights, their gradients and slots 1.6 GB.
+    const [least, most] = [9e9, 32e9]
+    expect(plan.memoryBytes).toBeGreaterThan(least)
+    expect(plan.memoryBytes).toBeLessThan(most)
+    const measured = await planExperiment(
+      parseDefinition({ ...large, evaluations: [{ name: 'nearest-neighbours' }] }),
+      {
+        ...memoryBytes(),
+      },
+    )
+    // All images as floats, which that evaluation reads.
+    expect(measured.memoryBytes).toBeGreaterThan(1_281_167 * 224 * 224 * 3 * 4)
+    expect(plan.taps).toMatchObject({ conv1_1: [224, 224, 64], relu5_3: [14, 14, 512], pool5: [7, 7, 512] })
+  })
+
   it('of a missing dataset says how to get it', async () => {
     const faults = await faultsOf({ dataset: { name: 'fashion-mnist' } })
     expect(faults.map(({ pointer }) => pointer)).toEqual(['/dataset/name'])

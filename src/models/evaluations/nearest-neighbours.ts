@@ -73,11 +73,12 @@ async function encodeCorpus(learner: Learner, corpus: Corpus, taps: string[], na
 /** The image itself, what a relu still follows, and what lies inside a block: another tap stands for each of them. */
 const passing = /^(input|norm.*|.+\/.+)$/
 
+const sizeOf = (shape: readonly number[]) => shape.reduce((a, b) => a * b, 1)
+
 /** The taps of a net that can be floors: the embedding, and all others of a layer that are not too wide. */
-function floorTaps(learner: Learner): string[] {
-  const width = (tap: string) => learner.taps[tap]!.reduce((a, b) => a * b, 1)
-  const narrow = (tap: string) => width(tap) <= widestTap && !passing.test(tap)
-  return Object.keys(learner.taps).filter((tap) => tap === learner.embedding || narrow(tap))
+function floorTaps({ taps, embedding }: Pick<Learner, 'taps' | 'embedding'>): string[] {
+  const narrow = (tap: string) => sizeOf(taps[tap]!) <= widestTap && !passing.test(tap)
+  return Object.keys(taps).filter((tap) => tap === embedding || narrow(tap))
 }
 
 /** Without those that are another one under a second name, as the last block and its flat form. */
@@ -162,6 +163,11 @@ export const nearestNeighbours = defineEvaluation({
       pointer: `/k/${i}`,
       detail: `is ${each}; there are ${size} training images, so it should be at most ${size}`,
     }))
+  },
+  memoryBytes(_, { images, imageShape, taps, dimension }) {
+    const floors = floorTaps({ taps, embedding: '' }).reduce((sum, tap) => sum + sizeOf(taps[tap]!), 0)
+    // Raw and centred pixels, what was learned, and the floors with an embedding of their own.
+    return 4 * images * (2 * sizeOf(imageShape) + 2 * dimension + floors)
   },
   async measure({ learner, untrained, corpus }, { k, temperature }, _dice, watch) {
     const ks = [...k].sort((a, b) => a - b)
