@@ -34,7 +34,7 @@ async function readLabels(dataset: Dataset): Promise<Int32Array> {
   for (let first = 0; first < dataset.size; first += 1024) {
     const count = Math.min(1024, dataset.size - first)
     const read = await dataset.read(Int32Array.from({ length: count }, (_, i) => first + i))
-    labels.set(read.labels ?? [], first)
+    labels.set(read.labels ?? new Int32Array(count).fill(-1), first)
   }
   return labels
 }

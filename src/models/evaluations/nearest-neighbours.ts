@@ -46,6 +46,17 @@ interface Labels {
   classes: number
 }
 
+/** The rows whose place has a label; an image without one neither votes nor is asked. */
+function labelledRows({ data, width }: Rows, labels: Int32Array): Rows {
+  if (labels.every((label) => label >= 0)) return { data, width }
+  const kept = new Float32Array(labels.filter((label) => label >= 0).length * width)
+  let at = 0
+  labels.forEach((label, row) => {
+    if (label >= 0) kept.set(data.subarray(row * width, (row + 1) * width), width * at++)
+  })
+  return { data: kept, width }
+}
+
 async function readSplit(dataset: Dataset): Promise<{ rows: Rows; labels: Int32Array }> {
   const width = dataset.imageShape.reduce((a, b) => a * b, 1)
   const data = new Float32Array(dataset.size * width)
@@ -54,7 +65,7 @@ async function readSplit(dataset: Dataset): Promise<{ rows: Rows; labels: Int32A
     const count = Math.min(encodingBatch, dataset.size - first)
     const pixels = await dataset.read(Int32Array.from({ length: count }, (_, i) => first + i))
     data.set(toUnit(pixels.data), first * width)
-    labels.set(pixels.labels ?? [], first)
+    labels.set(pixels.labels ?? new Int32Array(count).fill(-1), first)
   }
   return { rows: { data, width }, labels }
 }
@@ -101,7 +112,7 @@ function shares(watch: Required<Watch>) {
 
 /**
  * The accuracies for each k of weighted kNN of the test images among the training images
- * (Wu et al., 2018, section 3.4), [k].
+ * (Wu et al., 2018, section 3.4), [k]. Images without a label do not count; k is cut to those that have one.
  */
 async function measureOne(
   { train, test }: Representation,
@@ -110,8 +121,10 @@ async function measureOne(
   temperature: number,
   watch: Required<Watch>,
 ): Promise<number[]> {
-  const neighbours = await nearest(test, train, Math.max(...ks), watch)
-  return ks.map((k) => accuracy(vote(neighbours, labels.train, labels.classes, k, temperature), labels.test))
+  const [queries, bank] = [labelledRows(test, labels.test), labelledRows(train, labels.train)]
+  const [asked, voting] = [labels.test, labels.train].map((all) => all.filter((label) => label >= 0))
+  const neighbours = await nearest(queries, bank, Math.max(...ks), watch)
+  return ks.map((k) => accuracy(vote(neighbours, voting!, labels.classes, k, temperature), asked!))
 }
 
 interface Level {

@@ -7,10 +7,14 @@ export interface Dense {
   bias: Variable
 }
 
-/** Weights drawn evenly with variance 1 / inputs (LeCun et al., 1998), so that the layer keeps the scale; no bias. */
-export function drawDense(inputs: number, outputs: number, dice: Dice): Dense {
+/**
+ * Weights drawn evenly with variance 1 / inputs (LeCun et al., 1998), so that the layer keeps the scale, or normal with
+ * a `deviation` of its own; no bias.
+ */
+export function drawDense(inputs: number, outputs: number, dice: Dice, deviation?: number): Dense {
   const limit = Math.sqrt(3 / inputs)
-  const values = Float32Array.from({ length: inputs * outputs }, () => limit * (2 * dice.uniform() - 1))
+  const draw = () => (deviation === undefined ? limit * (2 * dice.uniform() - 1) : deviation * dice.normal())
+  const values = Float32Array.from({ length: inputs * outputs }, draw)
   return tf.tidy(() => ({
     weights: tf.variable(tf.tensor2d(values, [inputs, outputs])),
     bias: tf.variable(tf.zeros([outputs])),

@@ -1,14 +1,49 @@
-import { type Scalar, type Tensor, type Tensor1D, type Tensor2D, tf } from '../../tf.ts'
+import { type Scalar, type Tensor, type Tensor2D, tf } from '../../tf.ts'
+
+/** What each image should be, [b, classes]: all zeros where it has no label (-1), so that it counts for nothing. */
+function targetsOf(labels: Int32Array, classes: number, smoothing: number): Tensor2D {
+  const targets = new Float32Array(labels.length * classes)
+  labels.forEach((label, i) => {
+    if (label < 0) return
+    const row = targets.subarray(i * classes, (i + 1) * classes).fill(smoothing / classes)
+    row[label]! += 1 - smoothing
+  })
+  return tf.tensor2d(targets, [labels.length, classes])
+}
 
 /**
- * The mean of -log softmax(logits)[label] over the images that have a label; those with -1 count nothing, and where
- * there is none with one the loss is 0. Logits [n, classes], labels [n].
+ * Softmax cross-entropy of logits [b, classes], the mean over the images that have a label; 0 where none has.
+ * With `smoothing` s the target is 1 - s + s / classes for the own class and s / classes for the others (Szegedy et
+ * al., 2016).
  */
-export function crossEntropy(logits: Tensor2D, labels: Tensor1D): Scalar {
-  const known = tf.cast(tf.greaterEqual(labels, 0), 'float32')
-  // Another class stands in where there is none, and is not counted.
-  const classes = tf.oneHot(tf.cast(tf.maximum(labels, 0), 'int32') as Tensor1D, logits.shape[1])
-  const own = tf.sum(tf.mul(logits, tf.cast(classes, 'float32')), 1)
-  const each = tf.mul(tf.sub(tf.logSumExp(logits, 1) as Tensor, own), known)
-  return tf.div(tf.sum(each), tf.maximum(tf.sum(known), 1)) as Scalar
+export function crossEntropy(logits: Tensor2D, labels: Int32Array, smoothing = 0): Scalar {
+  const count = Math.max(1, labels.filter((label) => label >= 0).length)
+  const layer = tf.customGrad((...inputs) => {
+    const [x, save] = inputs as unknown as [Tensor2D, (tensors: Tensor[]) => void]
+    const targets = targetsOf(labels, x.shape[1], smoothing)
+    const costs = tf.sub(tf.logSumExp(x, 1, true), x)
+    save([costs, targets])
+    const gradFunc = (dy: Tensor, saved: Tensor[]) => {
+      const [each, wanted] = saved as [Tensor, Tensor]
+      // The targets of an image sum to 1, or to 0 without a label.
+      const pulls = tf.sub(tf.mul(tf.exp(tf.neg(each)), tf.sum(wanted, 1, true)), wanted)
+      return tf.mul(pulls, tf.div(dy, count))
+    }
+    return { value: tf.div(tf.sum(tf.mul(targets, costs)), count), gradFunc }
+  })
+  return layer(logits) as Scalar
+}
+
+/**
+ * The share of the labelled images whose own class is among the k with the highest logits, a scalar for each k; no
+ * gradient flows through it. Of equal logits the own one counts as the higher.
+ */
+export function hitShares(logits: Tensor2D, labels: Int32Array, ks: readonly number[]): Scalar[] {
+  const count = Math.max(1, labels.filter((label) => label >= 0).length)
+  const classes = logits.shape[1]
+  const places = labels.map((label, i) => i * classes + Math.max(0, label))
+  const own = tf.expandDims(tf.gather(tf.reshape(logits, [-1]), tf.tensor1d(places, 'int32')), 1)
+  const above = tf.sum(tf.step(tf.sub(logits, own)), 1)
+  const labelled = tf.tensor1d(Float32Array.from(labels, (label) => (label >= 0 ? 1 / count : 0)))
+  return ks.map((k) => tf.sum(tf.mul(labelled, tf.step(tf.sub(k, above)))) as Scalar)
 }

@@ -18,12 +18,12 @@ beforeAll(async () => {
 
 const build = (seed: number) => buildTiny(npid, { dimension: 8 }, corpus, seed).learner
 
-async function measure(k: number[], stop = new AbortController().signal) {
+async function measure(k: number[], stop = new AbortController().signal, images = corpus) {
   const learner = build(1)
   const shares: number[] = []
   try {
     const findings = await nearestNeighbours.measure(
-      { learner, untrained: () => build(2), corpus },
+      { learner, untrained: () => build(2), corpus: images },
       { k, temperature: 0.1 },
       rollDice(1),
       { onProgress: (share) => void shares.push(share), stop },
@@ -99,6 +99,32 @@ describe('the evaluation by nearest neighbours', () => {
   it('takes more neighbours than there are images for all of them', async () => {
     const { findings } = await measure([60, 100_000])
     expect(findings.scores['accuracy@100000']).toBe(findings.scores['accuracy@60'])
+  })
+
+  it('asks no image without a label, neither how to vote nor what it is', async () => {
+    const labelled = { train: (index: number) => index % 3 !== 0, test: (index: number) => index % 2 === 0 }
+    const hide = (dataset: Dataset): Dataset => ({
+      ...dataset,
+      read: async (indices) => {
+        const pixels = await dataset.read(indices)
+        const keeps = labelled[dataset.split]
+        return { ...pixels, labels: pixels.labels!.map((label, i) => (keeps(indices[i]!) ? label : -1)) }
+      },
+    })
+    const keep = (dataset: Dataset): Dataset => {
+      const places = Array.from({ length: dataset.size }, (_, i) => i).filter(labelled[dataset.split])
+      return {
+        ...dataset,
+        size: places.length,
+        read: (indices) => dataset.read(Array.from(indices, (i) => places[i]!)),
+      }
+    }
+    const stop = new AbortController().signal
+    const hidden = await measure([1, 5, 100], stop, { train: hide(corpus.train), test: hide(corpus.test) })
+    const kept = await measure([1, 5, 100], stop, { train: keep(corpus.train), test: keep(corpus.test) })
+    const own = ({ findings }: typeof kept) =>
+      Object.entries(findings.scores).filter(([name]) => name.startsWith('accuracy') || name === 'best')
+    expect(own(hidden)).toEqual(own(kept))
   })
 
   it('tells its progress from 0 to 1, stops when it is asked to, and leaves no tensor', async () => {
