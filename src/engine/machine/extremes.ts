@@ -10,9 +10,9 @@ import {
   type Writing,
   whole,
 } from './node.ts'
-import { compare, type Label, r12, r13, rax, rbx, rcx, rdi, rdx, rsi, rsp } from './operands.ts'
+import { at, compare, type Label, type Memory, r12, r13, rax, rbx, rcx, rdi, rdx, rsi, rsp } from './operands.ts'
 import { writeTile } from './tile.ts'
-import { moved, thread8, type Writer } from './writer.ts'
+import { memory, moved, thread8, type Writer } from './writer.ts'
 
 /** Known numbers lie in the program's memory: so many at most. */
 const mostPlaces = 2 ** 14
@@ -76,6 +76,9 @@ function productOf(seen: Node, shape: readonly number[]): { product: ProductSpec
   return undefined
 }
 
+/** Of each row of a product: the largest number in each lane, then in which column it was. */
+const bestBytes = 128
+
 /**
  * In which column of a product each row has its largest number, the first of equals. The product is never stored: each
  * tile's numbers are compared, lane by lane, with the best of the row so far, and what is left is a best for each lane.
@@ -85,21 +88,15 @@ function largestColumn(nodes: Nodes, { left, right, sides }: ProductSpecial, bia
   const apart = (4 * left.strides[1]!) % 4096 === 0
   const { rows, vectors } = chooseBlocking(rowCount, vectorsFor(columns), apart ? 8 : 30)
   const blocks = rightSide(nodes, { ...right, strides: right.strides.slice(1) }, [inner], columns, vectors)
-  const lanes = 16 * vectors
   const inputs = [{ node: left.node }, ...blocks.map(({ node }) => ({ node })), ...(bias ? [{ node: bias }] : [])]
-  const write = (writing: Writing) => {
-    const result = writing.stored(made).place
-    writeBest({ ...writing, left, blocks, bias, rowCount, inner, rows, vectors }, result)
-  }
+  const write = (writing: Writing) => writeBest({ ...writing, left, blocks, bias, rowCount, inner, rows }, made)
   const special = { name: 'largest column', inputs, strided: false, write }
-  const made: Node = nodes.special([rowCount, 2 * lanes], 'float32', special)
-  const shape = [rowCount, lanes]
-  const [best, first] = [0, lanes].map((offset): Arg => ({ node: made, strides: [2 * lanes, 1], offset })) as [Arg, Arg]
-  const places = nodes.table([...new Int32Array(Float32Array.from({ length: lanes }, (_, i) => i).buffer)], 'float32')
-  const column = nodes.map('add', [first, spread(places, [lanes], shape)], shape, 'float32')
+  const made: Node = nodes.special([rowCount, bestBytes / 4], 'float32', special)
+  const shape = [rowCount, 16]
+  const [best, column] = [0, 16].map((offset): Arg => ({ node: made, strides: [32, 1], offset })) as [Arg, Arg]
   const largest = nodes.fold('max', best, shape, [false, true])
   const is = nodes.map('equal', [best, spread(largest, [rowCount, 1], shape)], shape, 'bool')
-  const args = [whole(is), whole(column), constantLike(nodes, mostColumns, shape, 'float32')]
+  const args = [whole(is), column, constantLike(nodes, mostColumns, shape, 'float32')]
   const least = nodes.fold('min', whole(nodes.map('select', args, shape, 'float32')), shape, [false, true])
   return nodes.map('toWhole', [whole(least)], [rowCount], 'int32')
 }
@@ -110,27 +107,31 @@ interface Best extends Writing {
   bias: Node | undefined
   rowCount: number
   inner: number
+  /** Of a tile. */
   rows: number
-  vectors: number
 }
 
-/** Where the number of the first column of the block that is made is kept. */
+/** Where the first column of the block that is made is kept, and the turn's first. */
 const columnSlot = 8
+/** Bytes of left rows that pass by one block after the other, from the second cache. */
+const panelBytes = 256 * 1024
 
-/** A row of the result: the largest number of each lane, then the first column of the block where it was. */
-function writeBest(best: Best, result: ReturnType<Writing['stored']>['place']): void {
-  const { w, stored, left, blocks, bias, rowCount, rows, vectors } = best
+function writeBest(best: Best, made: Node): void {
+  const { w, stored, left, blocks, bias, rowCount, inner, rows } = best
   const { a } = w
-  const [leftRow, bestRow] = [4 * left.strides[1]!, 128 * vectors]
+  const leftRow = 4 * left.strides[1]!
   const rowTiles = Math.floor(rowCount / rows)
   const restRows = rowCount % rows
-  const tiles = writeTiles(best, bestRow, restRows)
+  const tiles = writeTiles(best, restRows)
   const partial = blocks.find(({ lanes }) => lanes < 16)
   if (partial) w.laneMask(sumMask, partial.lanes)
   const [blocksLeft, rowCounter, rightAt, firstColumn, biasAt, inTurn, turnCounter] = w.slots(1, 2, 3, 4, 5, 6, 7)
-  const columnHere = w.slot(columnSlot)
-  const biasHere = w.slot(biasSlot)
-  const [leftAt, resultAt, ownTiles] = w.slots(10, 11, 12)
+  const [columnHere, biasHere] = w.slots(columnSlot, biasSlot)
+  const [leftAt, resultAt, ownTiles, tilesLeft, inPanel] = w.slots(10, 11, 12, 13, 14)
+  const copy = (to: Memory, from: Memory) => {
+    a.mov(rax, from)
+    a.mov(to, rax)
+  }
   w.range(rcx, rax, rowTiles)
   a.sub(rax, rcx)
   a.mov(ownTiles, rax)
@@ -138,55 +139,61 @@ function writeBest(best: Best, result: ReturnType<Writing['stored']>['place']): 
   a.imul(rax, rcx, rows * leftRow)
   a.add(rdx, rax)
   a.mov(leftAt, rdx)
-  w.address(rdx, result)
-  a.imul(rax, rcx, rows * bestRow)
+  w.address(rdx, stored(made).place)
+  a.imul(rax, rcx, rows * bestBytes)
   a.add(rdx, rax)
   a.mov(resultAt, rdx)
 
-  /** The row tile at r12 against the blocks of this turn, its best at r13. */
-  const rowTile = (block: Block, tile: Label) => {
-    for (const [to, from] of [
-      [columnHere, firstColumn],
-      [biasHere, biasAt],
-      [turnCounter, inTurn],
-    ] as const) {
-      a.mov(rax, from)
-      a.mov(to, rax)
-    }
+  /** Tiles of so many rows from r12 on, their best from r13 on, against the blocks of this turn; moves both on. */
+  const panel = (block: Block, count: number) => {
+    copy(columnHere, firstColumn)
+    copy(biasHere, biasAt)
+    copy(turnCounter, inTurn)
     a.mov(rbx, rightAt)
-    a.mov(rdx, r13)
     w.repeatCounted(turnCounter, () => {
-      a.mov(rsi, r12)
-      a.mov(rdi, rbx)
-      a.call(tile)
+      a.mov(rcx, r12)
+      a.mov(rdx, r13)
+      copy(rowCounter, inPanel)
+      w.repeatCounted(rowCounter, () => {
+        a.mov(rsi, rcx)
+        a.mov(rdi, rbx)
+        a.call(tiles.get(keyOf(block, count))!)
+        a.addNumber(rcx, count * leftRow)
+        a.addNumber(rdx, count * bestBytes)
+      })
       a.addNumber(rbx, block.step)
       a.addNumber(columnHere, 16 * block.vectors)
       a.addNumber(biasHere, 64 * block.vectors)
     })
+    a.mov(r12, rcx)
+    a.mov(r13, rdx)
   }
-  const allRows = (each: (count: number) => void) => {
-    const none = a.label()
+  const mostTiles = Math.max(1, Math.floor(panelBytes / (4 * inner * rows)))
+  const allRows = (block: Block) => {
+    const [none, others] = [a.label(), a.label()]
     a.mov(r12, leftAt)
     a.mov(r13, resultAt)
-    a.mov(rax, ownTiles)
-    a.mov(rowCounter, rax)
-    a.cmpNumber(rowCounter, 0)
+    copy(tilesLeft, ownTiles)
+    a.cmpNumber(tilesLeft, 0)
     a.jump('e', none)
-    w.repeatCounted(rowCounter, () => {
-      each(rows)
-      a.addNumber(r12, rows * leftRow)
-      a.addNumber(r13, rows * bestRow)
-    })
+    const again = a.here()
+    w.least(rax, tilesLeft, mostTiles)
+    a.mov(inPanel, rax)
+    panel(block, rows)
+    a.mov(rax, tilesLeft)
+    a.sub(rax, inPanel)
+    a.mov(tilesLeft, rax)
+    a.jump('g', again)
     a.bind(none)
     if (restRows === 0) return
     // What is left of the rows is the last thread's, whose own come just before.
-    const others = a.label()
     a.cmpNumber(thread8, 8 * (w.threads - 1))
     a.jump('ne', others)
-    each(restRows)
+    a.movNumberTo(inPanel, 1)
+    panel(block, restRows)
     a.bind(others)
   }
-  begin(w, allRows, vectors)
+  begin(w, { ownTiles, resultAt, rowCounter }, rows, restRows)
   for (const block of blocks) {
     a.movNumberTo(blocksLeft, block.count)
     a.movNumberTo(firstColumn, block.first)
@@ -197,11 +204,11 @@ function writeBest(best: Best, result: ReturnType<Writing['stored']>['place']): 
       a.mov(biasAt, rax)
     }
     // So many blocks at once as stay in a core's second cache while all rows pass by.
-    const most = Math.max(1, Math.min(block.count, Math.floor(cacheShare / (64 * block.vectors * best.inner))))
+    const most = Math.max(1, Math.min(block.count, Math.floor(cacheShare / (64 * block.vectors * inner))))
     const again = a.here()
     w.least(rax, blocksLeft, most)
     a.mov(inTurn, rax)
-    allRows((count) => rowTile(block, tiles.get(keyOf(block, count))!))
+    allRows(block)
     for (const [place, step] of [
       [rightAt, block.step],
       [firstColumn, 16 * block.vectors],
@@ -220,55 +227,94 @@ function writeBest(best: Best, result: ReturnType<Writing['stored']>['place']): 
 
 const keyOf = (block: Block, count: number) => `${block.first} ${count}`
 
-/** Nothing is larger than what no row has had yet. */
-function begin(w: Writer, allRows: (each: (count: number) => void) => void, vectors: number): void {
+interface Counters {
+  ownTiles: Memory
+  resultAt: Memory
+  rowCounter: Memory
+}
+
+/** All numbers are larger than the best that a row has had before the first. */
+function begin(w: Writer, { ownTiles, resultAt, rowCounter }: Counters, rows: number, restRows: number): void {
   const { a } = w
   const [least, zero] = [0, 1]
   a.v1('broadcastss', least, w.float(Number.NEGATIVE_INFINITY))
   a.v('pxord', zero, zero, zero)
-  allRows((count) => {
-    for (let r = 0; r < count; r++)
-      for (let v = 0; v < 2 * vectors; v++)
-        a.vstore('movups', { base: r13, displacement: 128 * vectors * r + 64 * v }, v < vectors ? least : zero)
-  })
+  const fill = (count: number) => {
+    for (let r = 0; r < count; r++) {
+      a.vstore('movups', at(r13, bestBytes * r), least)
+      a.vstore('movups', at(r13, bestBytes * r + 64), zero)
+    }
+    a.addNumber(r13, bestBytes * count)
+  }
+  const [none, others] = [a.label(), a.label()]
+  a.mov(r13, resultAt)
+  a.mov(rax, ownTiles)
+  a.mov(rowCounter, rax)
+  a.cmpNumber(rowCounter, 0)
+  a.jump('e', none)
+  w.repeatCounted(rowCounter, () => fill(rows))
+  a.bind(none)
+  if (restRows === 0) return
+  a.cmpNumber(thread8, 8 * (w.threads - 1))
+  a.jump('ne', others)
+  fill(restRows)
+  a.bind(others)
 }
 
-function writeTiles({ w, left, blocks, bias, rows, vectors, inner }: Best, bestRow: number, restRows: number) {
-  const { a } = w
+/** The tiles by block and number of rows; the result of a row is at rdx. */
+function writeTiles({ w, left, blocks, bias, rows, inner }: Best, restRows: number): Map<string, Label> {
   const tiles = new Map<string, Label>()
-  const [above, columns] = [2, 31]
+  const loops = (block: Block) => [{ count: inner, leftStep: 4 * left.strides[2]!, rightStep: block.row }]
   aside(w, () => {
     for (const block of blocks)
       for (const count of new Set(restRows > 0 ? [rows, restRows] : [rows])) {
         const places = Array.from({ length: count }, (_, r) => r)
-        const take = (register: number, row: number, vector: number) => {
-          const partial = block.lanes < 16 && vector === block.vectors - 1
-          const masked = partial ? { mask: sumMask, zero: true } : {}
-          if (row === 0 && vector === 0) {
-            // The tile is a subroutine: the stack has grown by one address.
-            a.v1('broadcastss', columns, { base: rsp, displacement: 8 * columnSlot + 8 })
-            a.v1('cvtdq2ps', columns, columns)
-            if (bias) a.mov(rax, { base: rsp, displacement: 8 * biasSlot + 8 })
-          }
-          if (bias) a.v('addps', register, register, { base: rax, displacement: 64 * vector }, masked)
-          const at = bestRow * row + 64 * vector
-          a.vcmp('cmpps', above, register, { base: rdx, displacement: at }, compare.gt, partial ? sumMask : 0)
-          a.vstore('movups', { base: rdx, displacement: at }, register, { mask: above })
-          a.vstore('movups', { base: rdx, displacement: at + 64 * vectors }, columns, { mask: above })
-        }
-        tiles.set(
-          keyOf(block, count),
-          writeTile(w, {
-            left: places.map((r) => 4 * left.strides[1]! * r),
-            result: places.map((r) => bestRow * r),
-            vectors: block.vectors,
-            lanes: block.lanes,
-            loops: [{ count: inner, leftStep: 4 * left.strides[2]!, rightStep: block.row }],
-            accumulate: false,
-            take,
-          }),
-        )
+        const tile = writeTile(w, {
+          left: places.map((r) => 4 * left.strides[1]! * r),
+          result: places.map((r) => bestBytes * r),
+          vectors: block.vectors,
+          lanes: block.lanes,
+          loops: loops(block),
+          accumulate: false,
+          take: compareRow(w, block, bias !== undefined),
+        })
+        tiles.set(keyOf(block, count), tile)
       }
   })
   return tiles
+}
+
+/** Takes a tile's sums, the vectors of a row one after the other: the best of them, lane by lane, and of those before. */
+function compareRow(w: Writer, { vectors, lanes }: Block, hasBias: boolean) {
+  const { a } = w
+  const better = 2
+  const column = (vector: number) => 31 - vector
+  return (register: number, row: number, vector: number) => {
+    if (row === 0 && vector === 0) {
+      // The tile is a subroutine: the stack has grown by one address.
+      if (hasBias) a.mov(rax, at(rsp, 8 * biasSlot + 8))
+      a.v1('broadcastss', column(0), at(rsp, 8 * columnSlot + 8))
+      a.v1('cvtdq2ps', column(0), column(0))
+      for (let v = vectors - 1; v >= 0; v--) {
+        const numbers = Float32Array.from({ length: 16 }, (_, lane) => 16 * v + lane)
+        const place = w.words([...new Int32Array(numbers.buffer)])
+        a.v('addps', column(v), column(0), at(memory, place))
+      }
+    }
+    const among = lanes < 16 && vector === vectors - 1 ? sumMask : 0
+    const masked = among ? { mask: among, zero: true } : {}
+    if (hasBias) a.v('addps', register, register, at(rax, 64 * vector), masked)
+    const [first, where] = [register - vector, vectors > 1 ? register - vector + 1 : column(0)]
+    if (vector > 0) {
+      a.vcmp('cmpps', better, register, first, compare.gt, among)
+      a.v1('movups', first, register, { mask: better })
+      if (vector === 1) a.v('blendmps', where, column(0), column(1), { mask: better })
+      else a.v1('movups', where, column(vector), { mask: better })
+    }
+    if (vector < vectors - 1) return
+    const onlyThese = vectors === 1 ? among : 0
+    a.vcmp('cmpps', better, first, at(rdx, bestBytes * row), compare.gt, onlyThese)
+    a.vstore('movups', at(rdx, bestBytes * row), first, { mask: better })
+    a.vstore('movups', at(rdx, bestBytes * row + 64), where, { mask: better })
+  }
 }
