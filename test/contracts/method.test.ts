@@ -28,7 +28,11 @@ const training = defaultsOf(trainingSchema, {
 }) as unknown as TrainingDefinition
 
 /** Parameters that a method needs to fit into this small world, beside its defaults. */
-const given: Record<string, Record<string, unknown>> = {}
+const given: Record<string, Record<string, unknown>> = {
+  'deep-autoencoder': { widths: [48, 24, 12] },
+  'kmeans-patches': { centroids: 10, patches: 500, iterations: 4 },
+  'random-filters': { filters: 8 },
+}
 
 const buildOne = (method: unknown) => buildTiny(method, given[(method as Method).name] ?? {}, corpus)
 
