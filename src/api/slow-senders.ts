@@ -22,6 +22,13 @@ export function refuseSlowSenders(app: FastifyInstance, milliseconds: number): v
     const stop = () => clearTimeout(timer)
     raw.once('end', stop).once('close', stop)
   })
+  // Who was refused in the middle of an upload may still read why, while Node throws away what comes; not for ever.
+  app.addHook('onResponse', async ({ raw, routeOptions }) => {
+    if (!routeOptions.config.upload || raw.complete) return
+    const timer = setTimeout(() => raw.socket.destroy(), milliseconds)
+    raw.socket.once('close', () => clearTimeout(timer))
+    raw.once('end', () => clearTimeout(timer))
+  })
 }
 
 function silence(milliseconds: number, clear: { timer?: NodeJS.Timeout }): Promise<never> {

@@ -15,8 +15,12 @@ export interface Span {
 const gap = 64 * 2 ** 10
 /** One request: more would only hold memory. */
 const most = 4 * 2 ** 20
-/** Requests at once. */
-const parallel = 16
+/**
+ * Requests at once, and their bytes. A batch of small images is asked for all at once: while the thread that trains is
+ * busy it sees no answer, and whatever waits for an answer to be asked for is late by a step.
+ */
+const parallel = 256
+const parallelBytes = 64 * 2 ** 20
 
 /** What has to be fetched for images of an index: neighbours in one piece, each byte once. */
 export function planSpans(index: SetIndex, rows: ArrayLike<number>): Span[] {
@@ -62,9 +66,19 @@ export async function readImages(
       }),
     )
   }
-  let next = 0
-  const line = async () => {
-    while (next < spans.length) await fetchSpan(spans[next++]!)
+  const working = new Set<Promise<void>>()
+  let held = 0
+  for (const span of spans) {
+    const size = span.end - span.start
+    while (working.size > 0 && (working.size >= parallel || held + size > parallelBytes)) await Promise.race(working)
+    held += size
+    const work = fetchSpan(span).finally(() => {
+      held -= size
+      working.delete(work)
+    })
+    // What fails is told by the race or at the end; until then it must not count as unhandled.
+    work.catch(() => {})
+    working.add(work)
   }
-  await Promise.all(Array.from({ length: Math.min(parallel, spans.length) }, line))
+  await Promise.all(working)
 }
