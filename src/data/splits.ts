@@ -56,6 +56,8 @@ function partSizes({ size, classes }: Pick<DatasetDescription, 'size' | 'classes
   const heldOut = wanted.holdOut === undefined ? 0 : countOf(wanted.holdOut, size.train)
   if (wanted.holdOut !== undefined && (heldOut < 1 || heldOut >= size.train))
     fault('/holdOut', `is ${heldOut} of ${size.train} training images; from 1 to ${size.train - 1} can be held out`)
+  if (wanted.holdOut === undefined && size.test === 0)
+    fault('/holdOut', 'is missing: there are no test images, so some of the training images must stand in for them')
   if (wanted.holdOut !== undefined && wanted.testLimit !== undefined)
     fault('/testLimit', 'the test images are not used beside holdOut: leave it out')
   const train = size.train - heldOut

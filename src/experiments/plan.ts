@@ -1,6 +1,6 @@
 import type { ByteSource, DatasetDescription, ImageShape } from '../data/dataset.ts'
 import { stepsPerEpoch } from '../data/loader.ts'
-import { type Fault, InvalidDefinition, NotFound } from '../errors.ts'
+import { Damaged, type Fault, InvalidDefinition, NotFound } from '../errors.ts'
 import type { Ability, MethodPlan } from '../models/method.ts'
 import type { NetPlan } from '../models/nets/net.ts'
 import { optimizers } from '../models/training/optimizer.ts'
@@ -70,7 +70,7 @@ async function attempt<T>(faults: Fault[], prefix: string, part: () => T | Promi
     return await part()
   } catch (error) {
     if (error instanceof InvalidDefinition) within(faults, prefix, error.faults)
-    else if (error instanceof NotFound)
+    else if (error instanceof NotFound || error instanceof Damaged)
       faults.push({ pointer: `${prefix}/name`, detail: `${error.message}; ${error.cure}` })
     else throw error
     return undefined

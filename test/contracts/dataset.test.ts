@@ -10,6 +10,7 @@ import { datasetBytes } from '../../src/store/dataset-bytes.ts'
 import { openDirectory } from '../../src/store/directory.ts'
 import { folders, putSet } from '../fixtures/pictures.ts'
 import { debian, folderBytes, shipped } from '../folder-bytes.ts'
+import { npy } from '../memory-files.ts'
 
 // A home with a registered set in it, beside the files that come with the repository.
 const home = mkdtempSync(join(tmpdir(), 'gestalt-dataset-'))
@@ -21,13 +22,25 @@ beforeAll(async () => {
     ...(await folders(['a', 'b', 'c'], 3, 'test/')),
   })
 })
+beforeAll(async () => {
+  const noise = (images: number) => Uint8Array.from({ length: images * 48 }, (_, i) => (i * 37) % 251)
+  const labels = (images: number) => Uint8Array.from({ length: images }, (_, i) => i % 3)
+  for (const [split, images] of [
+    ['train', 12],
+    ['test', 9],
+  ] as const) {
+    await objects.put(`datasets/arrays/contract/${split}-images.npy`, npy('|u1', [images, 4, 4, 3], noise(images)))
+    await objects.put(`datasets/arrays/contract/${split}-labels.npy`, npy('|u1', [images], labels(images)))
+  }
+})
 afterAll(() => rmSync(home, { recursive: true, force: true }))
 
 /** What has no default. */
-const needed: Record<string, Record<string, unknown>> = { images: { set: 'contract' } }
+const needed: Record<string, Record<string, unknown>> = { images: { set: 'contract' }, arrays: { set: 'contract' } }
 
-// The full set is not in the repository; without its Debian package only its absence can be checked.
-const present = (name: string) => name !== 'fashion-mnist' || existsSync(join(debian, name))
+// These are not in the repository; without their files only their absence can be checked.
+const elsewhere = ['fashion-mnist', 'mnist', 'kmnist', 'cifar-10', 'cifar-100', 'stl-10']
+const present = (name: string) => !elsewhere.includes(name) || existsSync(join(debian, name))
 
 // One that only describes images is not opened, see test/data/declared.test.ts.
 const opened = Object.entries(datasets).filter(([, source]) => !('absent' in source))
