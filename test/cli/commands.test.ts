@@ -178,7 +178,7 @@ describe('gestalt dataset add', () => {
   })
 
   it('names the datasets that it knows where there are no images to make one of', async () => {
-    const { code, error } = await gestalt(['dataset', 'add', 'mnist', '--from', shipped])
+    const { code, error } = await gestalt(['dataset', 'add', 'pets', '--from', shipped])
     expect(code).toBe(3)
     expect(error).toMatch(/there are no images in .*fashion-mnist-12k\n.*fashion-mnist, fashion-mnist-12k/)
   })

@@ -2,7 +2,7 @@ import { gzipSync } from 'node:zlib'
 import { describe, expect, it } from 'vitest'
 import { cifar100, openCifar } from '../../src/data/cifar.ts'
 import { datasets } from '../../src/data/index.ts'
-import { knownFiles } from '../../src/data/known-files.ts'
+import { knownFiles, verifyFile } from '../../src/data/known-files.ts'
 import { defineMnist } from '../../src/data/mnist-family.ts'
 import { openStl10 } from '../../src/data/stl-10.ts'
 import { Damaged } from '../../src/errors.ts'
@@ -199,4 +199,12 @@ it('every published dataset is described from its known files alone', async () =
     const { size, classes } = await datasets[name].describe({ images: 'both' } as never, bytes)
     expect([name, size.train >= 50_000, classes]).toEqual([name, true, 10])
   }
+})
+
+it('a file of which only the sum as published is known is refused where it differs', () => {
+  const file = knownFiles.kmnist.at(-1)!
+  expect(() => verifyFile(file.name, gzipSync(Buffer.alloc(file.size)), file)).toThrow(
+    /t10k-labels-idx1-ubyte\.gz is not the published file: md5 \w{32} instead of 7320c461ea6c1c855c0b718fb2a4b134/,
+  )
+  expect(() => verifyFile(file.name, gzipSync(Buffer.alloc(5)), file)).toThrow(/unpacks to 5 bytes instead of 10008/)
 })
