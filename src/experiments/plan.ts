@@ -102,7 +102,7 @@ function checkWorld(faults: Fault[], definition: Definition, units: ChosenUnits,
   const { method } = units
   within(faults, '/method', method.unit.check?.(method.parameters, world) ?? [])
   units.evaluations.forEach(({ unit, parameters }, i) => {
-    within(faults, `/evaluations/${i}`, unit.check?.(parameters, world) ?? [])
+    within(faults, `/evaluations/${i}`, unit.check?.(parameters, { ...world, testSize: corpus.size.test }) ?? [])
   })
 }
 

@@ -41,7 +41,7 @@ export interface Evaluation<Name extends string = string, P extends TObject = TO
   /** What the parameters demand of the rest, beyond their schema; pointers are relative to the evaluation's own part. */
   check?(
     parameters: Static<P>,
-    world: { size: number; classes: number; batchSize: number },
+    world: { size: number; testSize: number; classes: number; batchSize: number },
   ): { pointer: string; detail: string }[]
   /** What it holds at its highest, in bytes; next to nothing where absent. `taps` are those of the net. */
   memoryBytes?(

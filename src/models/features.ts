@@ -39,8 +39,8 @@ function choose(dataset: Dataset, places: Int32Array): Dataset {
 }
 
 /** The components of the features; throws Diverged where all are the same. */
-async function findComponents(rows: Rows, count: number, dice: Dice, watch: Watch): Promise<Components> {
-  const found = await principalComponents(rows, count, dice.for('components'), watch)
+async function findComponents(rows: Rows, count: number, dice: Dice, { stop }: Watch): Promise<Components> {
+  const found = await principalComponents(rows, count, dice.for('components'), { stop })
   const length = found.mean.reduce((sum, value) => sum + value * value, 0)
   if (found.variance <= collapsed * (found.variance + length))
     throw new Diverged(
@@ -77,6 +77,7 @@ export async function prepareFeatures(
   const width = learner.taps[tap]!.reduce((a, b) => a * b, 1)
   const kept = Math.min(components, width)
   const options = { whiten, unitRows: true, stop: watch.stop }
+  const stopping = watch.stop ? { stop: watch.stop } : {}
   const labelled = (rows: Rows, labels: Int32Array): Prepared => (dataset.classes > 0 ? { rows, labels } : { rows })
   if (dataset.size * width <= limit) {
     const { rows, labels } = await readAll(learner, dataset, tap, width, watch)
@@ -86,7 +87,7 @@ export async function prepareFeatures(
     .for('images')
     .permutation(dataset.size)
     .subarray(0, Math.max(2, Math.floor(limit / width)))
-  const some = await readAll(learner, choose(dataset, places.sort()), tap, width, watch)
+  const some = await readAll(learner, choose(dataset, places.sort()), tap, width, stopping)
   const found = await findComponents(some.rows, kept, dice, watch)
   const data = new Float32Array(dataset.size * kept)
   const labels = new Int32Array(dataset.size).fill(-1)

@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest'
+import { chooseEngine } from '../../../src/engine/choose.ts'
 import { rollDice } from '../../../src/models/dice.ts'
-import { countClusters, visitEvenly } from '../../../src/models/math/pseudo-labels.ts'
+import { countClusters, crossEntropy, evenWeights, visitEvenly } from '../../../src/models/math/pseudo-labels.ts'
+import { tf } from '../../../src/tf.ts'
 
 /** Clusters of very unequal size: 1, 2, 40, 157 points, two without any, and 10 points without one. */
 const clusters = Float32Array.from([
@@ -59,5 +61,44 @@ describe('visiting clusters evenly', () => {
 
   it('refuses where no image is in a cluster', () => {
     expect(() => visitEvenly(new Float32Array(4).fill(-1), 2, rollDice(1))).toThrow('no point is in a cluster')
+  })
+})
+
+describe('even weights', () => {
+  it('weigh every cluster alike in all, 1 on average, and nothing without a cluster', () => {
+    const weights = evenWeights(clusters, k, 1)
+    const totals = new Float64Array(k)
+    for (const [i, weight] of weights.entries()) if (clusters[i]! >= 0) totals[clusters[i]!]! += weight
+    for (const cluster of [0, 2, 3, 5]) expect(totals[cluster]).toBeCloseTo(clusters.length / 4, 3)
+    expect([...weights.subarray(200)]).toEqual(Array(10).fill(0))
+  })
+
+  it('lie between none and even with a power below 1', () => {
+    const ratio = (power: number) => {
+      const weights = evenWeights(clusters, k, power)
+      return weights[0]! / weights[199]!
+    }
+    expect(ratio(0)).toBe(1)
+    expect(ratio(0.5)).toBeCloseTo(Math.sqrt(157), 4)
+    expect(ratio(1)).toBeCloseTo(157, 3)
+  })
+})
+
+describe('the cross-entropy', () => {
+  it('is -log softmax at the own place, however far apart the logits are, with its gradient', async () => {
+    await chooseEngine('auto')
+    const values = [1, 2, 3, -1, 0, 1000, 0, 0, 0]
+    const own = Int32Array.from([2, 0, 1])
+    const [losses, gradient] = tf.tidy(() => {
+      const logits = tf.tensor2d(values, [3, 3])
+      const gradient = tf.grad((x) => tf.sum(crossEntropy(x as never, own)))(logits)
+      return [[...crossEntropy(logits, own).dataSync()], [...gradient.dataSync()]]
+    })
+    const sum = Math.E + Math.E ** 2 + Math.E ** 3
+    expect(losses[0]).toBeCloseTo(Math.log(sum) - 3, 5)
+    expect(losses[1]).toBeCloseTo(1001, 3)
+    expect(losses[2]).toBeCloseTo(Math.log(3), 5)
+    const expected = [Math.E / sum, Math.E ** 2 / sum, Math.E ** 3 / sum - 1, -1, 0, 1, 1 / 3, 1 / 3 - 1, 1 / 3]
+    for (const [i, value] of gradient!.entries()) expect(value).toBeCloseTo(expected[i]!, 5)
   })
 })
