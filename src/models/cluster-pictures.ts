@@ -54,7 +54,7 @@ const height = 240
 const margin = 36
 
 /** A bar for each cluster that has images, the largest first, and a line at what all would have alike. */
-export function drawSizes(clustered: Clustered, scores: Record<string, number>): Picture {
+export function drawSizes(clustered: Clustered): Picture {
   const used = bySize(clustered)
   const most = used[0]?.size ?? 1
   const even = clustered.clusters.length / Math.max(1, used.length)
@@ -67,8 +67,7 @@ export function drawSizes(clustered: Clustered, scores: Record<string, number>):
         `M${(margin + i * bar).toFixed(2)} ${height - margin}V${y(size).toFixed(1)}h${bar.toFixed(2)}V${height - margin}z`,
     )
     .join('')
-  const line = Object.entries(scores).map(([name, value]) => `${name} ${value.toFixed(3)}`)
-  const title = [`${used.length} clusters of ${most} to ${used.at(-1)?.size ?? 0} images`, ...line].join(' · ')
+  const title = `${used.length} clusters of ${most} to ${used.at(-1)?.size ?? 0} images`
   const svg = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" font-family="sans-serif" font-size="12">
 <rect width="${width}" height="${height}" fill="#fff"/>
 <text x="${margin}" y="22">${title}</text>

@@ -272,7 +272,7 @@ function build(parameters: Parameters, { net, size, seed }: World): Learner {
     },
     order: (_epoch, dice) => (balance === 'visits' ? visitEvenly(memory.clusters, k, dice) : dice.permutation(size)),
     async pictures({ train }) {
-      return [await drawClusters(clustered, train), drawSizes(clustered, {})]
+      return [await drawClusters(clustered, train), drawSizes(clustered)]
     },
     encode: (images, taps) => tf.tidy(() => net.forward(images, taps, false)) as Record<string, Tensor>,
     dispose: () => tf.dispose([net.weights, net.memory, head]),
