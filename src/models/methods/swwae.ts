@@ -4,7 +4,7 @@ import { type Scalar, type Tensor, type Tensor2D, type Tensor4D, tf } from '../.
 import { type Dice, rollDice } from '../dice.ts'
 import { applyDense, type Dense, drawDense } from '../layers/dense.ts'
 import { applyDenseToStill } from '../layers/still.ts'
-import { crossEntropy } from '../math/cross-entropy.ts'
+import { measureClassifier } from '../math/classification.ts'
 import { type Batch, defineMethod, type Learner, type World } from '../method.ts'
 import { buildDecoder, type DecoderPlan, planDecoder } from '../nets/decoder.ts'
 import type { Net, NetPlan } from '../nets/net.ts'
@@ -79,8 +79,9 @@ function objective(own: Parameters, { net, head, decoding }: Model, batch: Batch
   if (!head || !batch.labels) return { loss, metrics }
   const x = flat(taps[top]!)
   const logits = own.supervision === 'labels' ? applyDense(x, head) : applyDenseToStill(x, head)
-  const classification = crossEntropy(logits, batch.labels)
-  return { loss: tf.add(loss, classification) as Scalar, metrics: { ...metrics, crossEntropy: classification } }
+  const forth = measureClassifier(logits, batch.labels)
+  const all = { ...metrics, crossEntropy: forth.loss, ...forth.metrics }
+  return { loss: tf.add(loss, forth.loss) as Scalar, metrics: all }
 }
 
 function encode({ net, head }: Model, images: Tensor4D, taps: readonly string[]) {

@@ -4,7 +4,7 @@ import { InvalidDefinition } from '../../errors.ts'
 import { type Tensor, type Tensor2D, type Tensor4D, tf } from '../../tf.ts'
 import { type Dice, rollDice } from '../dice.ts'
 import { applyDense, type Dense, drawDense } from '../layers/dense.ts'
-import { crossEntropy } from '../math/cross-entropy.ts'
+import { measureClassifier } from '../math/classification.ts'
 import { type Batch, defineMethod, type Learner, type Stage, type World } from '../method.ts'
 import { buildDecoder, type DecoderPlan, planDecoder } from '../nets/decoder.ts'
 import type { Net, NetPlan } from '../nets/net.ts'
@@ -75,9 +75,10 @@ const parameters = Type.Object(
       default: 'he',
       description: 'How the decoder is drawn: after He et al.; or narrowly, deviation 0.001, as in the paper.',
     }),
-    biases: Type.Union([Type.Literal('alike'), Type.Literal('paper')], {
+    biases: Type.Union([Type.Literal('alike'), Type.Literal('double')], {
       default: 'alike',
-      description: 'Whether biases learn like weights, or at twice the rate without weight decay.',
+      description:
+        'How biases learn: as all other weights, or at twice the learning rate and without weight decay (the paper).',
     }),
     classifier: phase(
       3,
@@ -152,19 +153,19 @@ function objective(own: Parameters, model: Model, batch: Batch, dice: Dice, stag
   const { top } = net.plan
   const images = batch.views[0]!
   if (!decoding || stage === 'classifier') {
-    const loss = crossEntropy(classify(model, net.forward(images, [top], true, dice)[top]!), batch.labels!)
+    const found = measureClassifier(classify(model, net.forward(images, [top], true, dice)[top]!), batch.labels!)
     // The activations move, so what was measured of them does not hold any more.
-    return decoding ? { loss, keep: { moved: tf.scalar(1) } } : { loss }
+    return decoding ? { ...found, keep: { moved: tf.scalar(1) } } : found
   }
   const { plan } = decoding.decoder
   const how = measureOf(own, stage, plan.layers.length)
   if (stage !== 'joint')
     return measureReconstructions(decoding, { images, taps: net.forward(images, codingTaps(plan), false) }, how)
   const taps = net.forward(images, [...new Set([...codingTaps(plan), top])], true, dice)
-  const found = measureReconstructions(decoding, { images, taps }, how)
-  const classification = crossEntropy(classify(model, taps[top]!), batch.labels!)
-  const metrics = { ...found.metrics, crossEntropy: classification }
-  return { loss: tf.add(found.loss, classification), metrics }
+  const back = measureReconstructions(decoding, { images, taps }, how)
+  const forth = measureClassifier(classify(model, taps[top]!), batch.labels!)
+  const metrics = { ...back.metrics, crossEntropy: forth.loss, ...forth.metrics }
+  return { loss: tf.add(back.loss, forth.loss), metrics }
 }
 
 function encode(model: Model, images: Tensor4D, taps: readonly string[]) {
@@ -195,7 +196,7 @@ function build(own: Parameters, world: World): Learner {
   return {
     weights: { ...net.weights, ...weights },
     memory: { ...net.memory, ...(decoding ? memoryOf(decoding.targets) : {}) },
-    ...(own.biases === 'paper' ? { groups: [{ weights: /\/bias$/, learningRate: 2, weightDecay: 0 }] } : {}),
+    ...(own.biases === 'double' ? { groups: [{ weights: /\/bias$/, learningRate: 2, weightDecay: 0 }] } : {}),
     taps: { ...taps, logits: [classes] },
     embedding: top,
     objective: (batch, stepDice, stage = 'joint') => objective(own, model, batch, stepDice, stage),

@@ -113,7 +113,7 @@ describe('what-where', () => {
     const gradients = [0, 0.2, 5].map((pools) => {
       const learner = buildOne({ losses: 'first', pools })
       const found = look(learner, 'joint')
-      expect(Object.keys(found.metrics).sort()).toEqual(['crossEntropy', 'imageError'])
+      expect(Object.keys(found.metrics).sort()).toEqual(['accuracy', 'crossEntropy', 'imageError'])
       learner.dispose()
       return found.gradients
     })
@@ -181,7 +181,7 @@ describe('what-where', () => {
   })
 
   it('has a head named as that of a supervised learner, and biases of their own kind where that is wanted', () => {
-    const learner = buildOne({ biases: 'paper' })
+    const learner = buildOne({ biases: 'double' })
     expect(Object.keys(learner.weights)).toEqual(expect.arrayContaining(['head/weights', 'head/bias', 'conv1/filter']))
     expect(learner.groups).toEqual([{ weights: /\/bias$/, learningRate: 2, weightDecay: 0 }])
     learner.dispose()

@@ -1,0 +1,16 @@
+import type { Scalar, Tensor1D, Tensor2D } from '../../tf.ts'
+import { crossEntropy, hitShares } from './cross-entropy.ts'
+
+/** The share of hits among so many classes is told where there are more. */
+const several = 5
+
+/** The loss of a classifier on the images of a batch that have a label, and how many it gets right. */
+export function measureClassifier(
+  scores: Tensor2D,
+  labels: Tensor1D,
+): { loss: Scalar; metrics: Record<string, Scalar> } {
+  const known = labels.dataSync() as Int32Array
+  const loss = crossEntropy(scores, known)
+  const [accuracy, top5] = hitShares(scores, known, scores.shape[1] > several ? [1, several] : [1])
+  return { loss, metrics: { accuracy: accuracy!, ...(top5 ? { top5 } : {}) } }
+}
