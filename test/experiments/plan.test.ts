@@ -60,7 +60,15 @@ describe('a plan', () => {
   })
 
   it('of a large net asks for the memory that a machine for it has, evaluations included only where they hold much', async () => {
-    const dataset = { name: 'declared', of: 'ImageNet', images: 1_281_167, classes: 1000, height: 224, width: 224 }
+    const dataset = {
+      name: 'declared',
+      of: 'ImageNet',
+      images: 1_281_167,
+      testImages: 50_000,
+      classes: 1000,
+      height: 224,
+      width: 224,
+    }
     const large = { ...example, dataset, net: { name: 'vgg' }, training: { ...example.training, batchSize: 64 } }
     const plan = await planExperiment(parseDefinition({ ...large, evaluations: [] }), memoryBytes())
     // A batch's activations alone are 7.4 GB; the weights, their gradients and slots 1.6 GB.
