@@ -23,6 +23,11 @@ const parameters = Type.Object(
       default: 0.1,
       description: 'tau: a neighbour votes with the weight exp(cosine / tau).',
     }),
+    floors: Type.Boolean({
+      default: true,
+      description:
+        'Whether raw pixels and the untrained net are measured as well; they take the most memory where there are many large images.',
+    }),
   },
   { additionalProperties: false },
 )
@@ -57,14 +62,15 @@ function labelledRows({ data, width }: Rows, labels: Int32Array): Rows {
   return { data: kept, width }
 }
 
-async function readSplit(dataset: Dataset): Promise<{ rows: Rows; labels: Int32Array }> {
-  const width = dataset.imageShape.reduce((a, b) => a * b, 1)
+/** The labels, and as rows of pixels either all images or none. */
+async function readSplit(dataset: Dataset, withPixels: boolean): Promise<{ rows: Rows; labels: Int32Array }> {
+  const width = withPixels ? sizeOf(dataset.imageShape) : 0
   const data = new Float32Array(dataset.size * width)
   const labels = new Int32Array(dataset.size)
   for (let first = 0; first < dataset.size; first += encodingBatch) {
     const count = Math.min(encodingBatch, dataset.size - first)
     const pixels = await dataset.read(Int32Array.from({ length: count }, (_, i) => first + i))
-    data.set(toUnit(pixels.data), first * width)
+    if (withPixels) data.set(toUnit(pixels.data), first * width)
     labels.set(pixels.labels ?? new Int32Array(count).fill(-1), first)
   }
   return { rows: { data, width }, labels }
@@ -139,7 +145,7 @@ function centre({ train, test }: { train: Rows; test: Rows }): Representation {
   return { name: 'raw pixels minus mean image', train: subtractRow(train, mean), test: subtractRow(test, mean) }
 }
 
-function report(own: Level, pixels: Level, floor: Level, ks: readonly number[]): Findings {
+function report(own: Level, floors: { pixels: Level; fresh: Level } | undefined, ks: readonly number[]): Findings {
   const accuracies = own.rows[0]!.slice(1) as number[]
   const atK = Object.fromEntries(ks.map((k, i) => [`accuracy@${k}`, accuracies[i]!]))
   return {
@@ -148,16 +154,18 @@ function report(own: Level, pixels: Level, floor: Level, ks: readonly number[]):
       best: own.best,
       bestK: ks[accuracies.indexOf(own.best)]!,
       ...atK,
-      rawPixels: pixels.agreed,
-      rawPixelsBest: pixels.best,
-      untrained: floor.agreed,
-      untrainedBest: floor.best,
+      ...(floors && {
+        rawPixels: floors.pixels.agreed,
+        rawPixelsBest: floors.pixels.best,
+        untrained: floors.fresh.agreed,
+        untrainedBest: floors.fresh.best,
+      }),
     },
     tables: [
       {
         name: 'accuracy by k',
         columns: ['representation', ...ks.map((k) => `k = ${k}`)],
-        rows: [own, pixels, floor].flatMap(({ rows }) => rows),
+        rows: [own, ...(floors ? [floors.pixels, floors.fresh] : [])].flatMap(({ rows }) => rows),
       },
     ],
   }
@@ -177,16 +185,17 @@ export const nearestNeighbours = defineEvaluation({
       detail: `is ${each}; there are ${size} training images, so it should be at most ${size}`,
     }))
   },
-  memoryBytes(_, { images, imageShape, taps, dimension }) {
+  memoryBytes({ floors: wanted }, { images, imageShape, taps, dimension }) {
+    if (!wanted) return 4 * images * dimension
     const floors = floorTaps({ taps, embedding: '' }).reduce((sum, tap) => sum + sizeOf(taps[tap]!), 0)
     // Raw and centred pixels, what was learned, and the floors with an embedding of their own.
     return 4 * images * (2 * sizeOf(imageShape) + 2 * dimension + floors)
   },
-  async measure({ learner, untrained, corpus }, { k, temperature }, _dice, watch) {
+  async measure({ learner, untrained, corpus }, { k, temperature, floors }, _dice, watch) {
     const ks = [...k].sort((a, b) => a - b)
     const counted = ks.includes(agreedK) ? ks.indexOf(agreedK) : ks.length - 1
     const next = shares(watch)
-    const [train, test] = [await readSplit(corpus.train), await readSplit(corpus.test)]
+    const [train, test] = [await readSplit(corpus.train, floors), await readSplit(corpus.test, floors)]
     const labels = { train: train.labels, test: test.labels, classes: corpus.train.classes }
     const measureAll = async (representations: readonly Representation[], share: number): Promise<Level> => {
       const rows: [string, ...number[]][] = []
@@ -198,15 +207,15 @@ export const nearestNeighbours = defineEvaluation({
       const agreed = Math.max(...accuracies.map((row) => row[counted]!))
       return { agreed, best: Math.max(...accuracies.flat()), rows }
     }
-    const trained = await encodeCorpus(learner, corpus, [learner.embedding], 'trained', next(0.2))
-    const own = await measureAll(trained, 0.05)
+    const trained = await encodeCorpus(learner, corpus, [learner.embedding], 'trained', next(floors ? 0.2 : 0.8))
+    const own = await measureAll(trained, floors ? 0.05 : 0.2)
+    if (!floors) return report(own, undefined, ks)
     const raw = { name: 'raw pixels', train: train.rows, test: test.rows }
     const pixels = await measureAll([raw, centre(raw)], 0.2)
     const fresh = untrained()
     try {
       const encoded = await encodeCorpus(fresh, corpus, floorTaps(fresh), 'untrained', next(0.2))
-      const floor = await measureAll(different(encoded), 0.35)
-      return report(own, pixels, floor, ks)
+      return report(own, { pixels, fresh: await measureAll(different(encoded), 0.35) }, ks)
     } finally {
       fresh.dispose()
     }

@@ -18,13 +18,13 @@ beforeAll(async () => {
 
 const build = (seed: number) => buildTiny(npid, { dimension: 8 }, corpus, seed).learner
 
-async function measure(k: number[], stop = new AbortController().signal, images = corpus) {
+async function measure(k: number[], stop = new AbortController().signal, images = corpus, floors = true) {
   const learner = build(1)
   const shares: number[] = []
   try {
     const findings = await nearestNeighbours.measure(
       { learner, untrained: () => build(2), corpus: images },
-      { k, temperature: 0.1 },
+      { k, temperature: 0.1, floors },
       rollDice(1),
       { onProgress: (share) => void shares.push(share), stop },
     )
@@ -94,6 +94,15 @@ describe('the evaluation by nearest neighbours', () => {
     expect(rows.filter(([name]) => String(name).startsWith('untrained')).length).toBeGreaterThan(2)
     const largest = await measure([5, 7])
     expect(largest.findings.scores.accuracy).toBe(largest.findings.scores['accuracy@7'])
+  })
+
+  it('finds the same without floors, which are left out then', async () => {
+    const whole = await measure([1, 5])
+    const { findings, shares } = await measure([1, 5], undefined, corpus, false)
+    expect(Object.keys(findings.scores).filter((name) => /raw|untrained/.test(name))).toEqual([])
+    expect(whole.findings.scores).toMatchObject(findings.scores)
+    expect(findings.tables![0]!.rows).toEqual(whole.findings.tables![0]!.rows.slice(0, 1))
+    expect(shares.at(-1)).toBeCloseTo(1, 6)
   })
 
   it('takes more neighbours than there are images for all of them', async () => {
