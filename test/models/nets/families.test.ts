@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { beforeAll, describe, expect, it } from 'vitest'
 import type { ImageShape } from '../../../src/data/dataset.ts'
 import { chooseEngine } from '../../../src/engine/choose.ts'
@@ -115,6 +116,17 @@ describe('published nets', () => {
     const before = tf.memory().numTensors
     expect(withHead(plan(name, given, large))).toEqual({ weights, multiplyAdds: adds })
     expect(tf.memory().numTensors).toBe(before)
+  })
+
+  it('are counted alike in docs/nets.md', () => {
+    const text = readFileSync(new URL('../../../docs/nets.md', import.meta.url), 'utf8')
+    const rows = [...text.matchAll(/\| `(\{.*?\})` \| ([\d,]+) \| ([\d,]+) \|/g)]
+    expect(rows.length).toBeGreaterThan(5)
+    for (const [, definition, ...told] of rows) {
+      const { name, ...given } = JSON.parse(definition!) as { name: Name }
+      const [weights, multiplyAdds] = told.map((number) => Number(number!.replaceAll(',', '')))
+      expect({ name, ...withHead(plan(name, given, large)) }).toEqual({ name, weights, multiplyAdds })
+    }
   })
 
   it('need as many operations as is said of them', () => {
