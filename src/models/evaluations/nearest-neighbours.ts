@@ -88,7 +88,7 @@ async function encodeCorpus(learner: Learner, corpus: Corpus, taps: string[], na
 }
 
 /** The image itself, what a relu still follows, and what lies inside a block: another tap stands for each of them. */
-const passing = /^(input|norm.*|.+\/.+)$/
+const passing = /^(input|(norm|sum).*|.+\/.+)$/
 
 const sizeOf = (shape: readonly number[]) => shape.reduce((a, b) => a * b, 1)
 
