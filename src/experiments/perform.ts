@@ -70,7 +70,7 @@ async function runTraining(work: Work, learner: Learner): Promise<boolean> {
 }
 
 /** Keeps what the learner draws of itself. An attempt that repeats it puts the same in place of the same. */
-async function keepPictures({ corpus, context, definition }: Work, learner: Learner): Promise<void> {
+export async function keepPictures({ corpus, context, definition }: Work, learner: Learner): Promise<void> {
   if (!learner.pictures) return
   const dice = rollDice(definition.seed).for('pictures')
   await context.phase('draw pictures', async () => {

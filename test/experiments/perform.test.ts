@@ -9,7 +9,8 @@ import {
   type MemoryContextOptions,
   memoryBytes,
 } from '../../src/experiments/memory-context.ts'
-import { perform } from '../../src/experiments/perform.ts'
+import { keepPictures, perform } from '../../src/experiments/perform.ts'
+import { build, prepare } from '../../src/experiments/work.ts'
 import { tf } from '../../src/tf.ts'
 
 const definition = parseDefinition({
@@ -231,5 +232,23 @@ describe('a run', () => {
     expect(trainingFingerprint(parseDefinition({ ...base, ...shapes }))).toBe(
       '1439a596d9845218e26e0e3e439dd334484d723f3a0903022ece10db47ba4c21',
     )
+  })
+
+  it('keeps the pictures of what was learned under plain names, the same whenever they are drawn', async () => {
+    const context = createMemoryContext(memoryBytes())
+    const work = await prepare(definition, context)
+    const learner = build(work)
+    const rolls: number[] = []
+    const pictures: typeof learner.pictures = async ({ test }, dice) => {
+      rolls.push(dice.below(1e9))
+      return [{ name: `first ${test.size}: "a"`, type: 'image/png', bytes: new Uint8Array([1, 2]) }]
+    }
+    await keepPictures(work, { ...learner, pictures })
+    await keepPictures(work, { ...learner, pictures })
+    await keepPictures(work, learner)
+    learner.dispose()
+    const bytes = new Uint8Array([1, 2])
+    expect([...context.recorded.artifacts]).toEqual([['pictures/first-20-a-.png', { type: 'image/png', bytes }]])
+    expect(rolls[1]).toBe(rolls[0])
   })
 })

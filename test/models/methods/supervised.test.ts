@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { beforeAll, describe, expect, it } from 'vitest'
 import type { Corpus } from '../../../src/data/dataset.ts'
 import { toUnit } from '../../../src/data/pixels.ts'
@@ -89,39 +90,26 @@ describe('the supervised method', () => {
   })
 
   it('is refused where there are no labels, and its evaluation where there is no classifier', async () => {
-    const sides = { least: 12, most: 12 }
-    const manifest = {
-      version: 1,
-      name: 'flat',
-      images: { train: 100, test: 10 },
-      unlabelled: 110,
-      classes: [],
-      shapes: { height: sides, width: sides, grey: 0 },
-    }
-    const bytes = memoryBytes({ 'sets/flat/manifest.json': new TextEncoder().encode(JSON.stringify(manifest)) })
     const faultsOf = async (changes: object) => {
-      const planned = planExperiment(parseDefinition({ ...definition, ...changes }), bytes)
+      const planned = planExperiment(parseDefinition({ ...definition, ...changes }), memoryBytes())
       return ((await planned.catch((thrown: unknown) => thrown)) as InvalidDefinition).faults
     }
-    expect(await faultsOf({ dataset: { name: 'images', set: 'flat' } })).toEqual([
-      { pointer: '/method/name', detail: "'supervised' needs labels, and dataset 'images' has none" },
-      { pointer: '/evaluations/0/name', detail: "'classification' needs labels, and dataset 'images' has none" },
-    ])
+    expect(await faultsOf({ dataset: { name: 'declared', of: 'frames', images: 100, height: 12, width: 12 } })).toEqual(
+      [
+        { pointer: '/method/name', detail: "'supervised' needs labels, and dataset 'declared' has none" },
+        { pointer: '/evaluations/0/name', detail: "'classification' needs labels, and dataset 'declared' has none" },
+      ],
+    )
     expect(await faultsOf({ method: { name: 'npid' } })).toEqual([
       { pointer: '/evaluations/0/name', detail: "'classification' needs classifier, and net and method offer none" },
     ])
   })
 
-  it('has the published weights of VGG-16 with 1,000 classes', async () => {
-    const sides = { least: 224, most: 224 }
-    const classes = Array.from({ length: 1000 }, (_, c) => ({ name: `n${c}`, train: 1300, test: 50 }))
-    const shapes = { height: sides, width: sides, grey: 0 }
-    const manifest = { version: 1, name: 'imagenet', images: { train: 1_281_167, test: 50_000 }, unlabelled: 0 }
-    const file = new TextEncoder().encode(JSON.stringify({ ...manifest, classes, shapes }))
-    const plan = await planExperiment(
-      parseDefinition({ ...definition, net: { name: 'vgg' }, dataset: { name: 'images', set: 'imagenet' } }),
-      memoryBytes({ 'sets/imagenet/manifest.json': file }),
-    )
+  it('has the published weights of VGG-16 and its steps, in the recipe of the paper', async () => {
+    const recipe = readFileSync(new URL('../../../recipes/supervised-paper.json', import.meta.url), 'utf8')
+    const plan = await planExperiment(parseDefinition(JSON.parse(recipe)), memoryBytes())
     expect(plan.weights).toBe(138_357_544)
+    // 'After 370K iterations (74 epochs)', with batches of 256.
+    expect(Math.round(plan.steps / 1000)).toBe(370)
   })
 })
