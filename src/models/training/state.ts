@@ -62,12 +62,3 @@ export function restoreState(
     else tf.tidy(() => part.assign(tf.tensor(data, shape) as Tensor))
   }
 }
-
-/** The learned numbers of a finished training, by name: the average of the weights where there is one. */
-export function learnedWeights({ tensors }: Checkpoint): Record<string, StoredTensor> {
-  const learned: Record<string, StoredTensor> = {}
-  for (const prefix of ['weights/', 'average/'])
-    for (const [name, tensor] of Object.entries(tensors))
-      if (name.startsWith(prefix)) learned[name.slice(prefix.length)] = tensor
-  return learned
-}

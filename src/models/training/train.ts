@@ -179,6 +179,7 @@ async function runSteps(options: TrainingOptions, course: Course, ensemble: Ense
         window.report(step, { imagesPerSecond, waitShare: rate.waitShare() })
       tell(part, values.loss!, imagesPerSecond)
       window.onStep?.(step)
+      if (step === steps) ensemble.average?.replace()
       if (step === steps || step % checkpointEverySteps === 0) await save(step === steps)
       await setImmediate()
     }
@@ -211,7 +212,8 @@ async function runFit(options: TrainingOptions) {
 /**
  * Trains until the last epoch is over or `stop` is raised, and leaves a checkpoint in either case; a fit that is
  * stopped begins anew. Everything drawn comes from (seed, step), so a training that goes on from a checkpoint repeats
- * the uninterrupted one bit for bit. In the end the learner has the average of its weights, where one was asked for.
+ * the uninterrupted one bit for bit. After the last step the learner, and the final checkpoint, have the average of the
+ * weights in place of the weights, where one was asked for.
  * Throws Diverged where something learned is not a number any more.
  */
 export async function train(options: TrainingOptions): Promise<{ step: number; stopped: boolean }> {
@@ -223,9 +225,7 @@ export async function train(options: TrainingOptions): Promise<{ step: number; s
   const ensemble = { learner, stepper, average }
   try {
     if (start) restoreState(start, learner, ensemble)
-    const outcome = await runSteps(options, courseOf(options, stages), ensemble)
-    if (!outcome.stopped) average?.replace()
-    return outcome
+    return await runSteps(options, courseOf(options, stages), ensemble)
   } finally {
     stepper.dispose()
     average?.dispose()

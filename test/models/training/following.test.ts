@@ -5,7 +5,6 @@ import { Diverged } from '../../../src/errors.ts'
 import type { Checkpoint } from '../../../src/models/checkpoint.ts'
 import type { Batch, Learner } from '../../../src/models/method.ts'
 import { refuseDivergence } from '../../../src/models/training/divergence.ts'
-import { learnedWeights } from '../../../src/models/training/state.ts'
 import { train } from '../../../src/models/training/train.ts'
 import { type TrainingDefinition, trainingSchema } from '../../../src/models/training/training.ts'
 import { type Scalar, tf } from '../../../src/tf.ts'
@@ -107,15 +106,17 @@ it('a gradient that is too long is shortened, and told as long as it was', async
 })
 
 describe('the average of the weights', () => {
-  it('follows them as a few lines do, stands for them in the end, and leaves them as they were in checkpoints', async () => {
-    const { rows, saved, end } = await run({ averaging: 0.75 })
+  it('follows them as a few lines do, beside them in checkpoints, and in their place in the final one', async () => {
+    const { rows, saved, end } = await run({ averaging: 0.75, checkpointEverySteps: 4 })
     let average = 0
     for (const row of rows) average = 0.75 * average + 0.25 * row
     expect(end).toBeCloseTo(average, 6)
-    const { tensors } = saved.at(-1)!
-    expect((tensors['weights/w']!.data as Float32Array)[0]).toBe(rows.at(-1))
-    expect((tensors['average/w']!.data as Float32Array)[0]).toBe(end)
-    expect((learnedWeights(saved.at(-1)!).w!.data as Float32Array)[0]).toBe(end)
+    const numbers = ({ tensors }: Checkpoint) =>
+      ['weights/w', 'average/w'].map((name) => (tensors[name]!.data as Float32Array)[0])
+    const [between, final] = saved.map(numbers)
+    expect(between![0]).toBe(rows[3])
+    expect(between![1]).not.toBe(rows[3])
+    expect(final).toEqual([end, end])
   })
 
   it('is found again in a checkpoint of the last step', async () => {
