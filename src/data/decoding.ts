@@ -1,6 +1,7 @@
 import { Damaged, TooLarge } from '../errors.ts'
 import { loadCodec } from './codec.ts'
 import type { ImageShape } from './dataset.ts'
+import { Thread } from './thread.ts'
 
 /** How a compressed picture becomes an image. */
 export interface Decoding {
@@ -84,17 +85,24 @@ export async function inspectPicture(name: string, bytes: Uint8Array): Promise<P
   }
 }
 
-/**
- * A compressed picture as bytes [h, w, c]: turned as its EXIF data says, transparency laid on white, CMYK and 16 bits
- * taken to 8 of sRGB, of several frames the first, made smaller or larger by interpolation between neighbours. It is
- * decoded outside this thread, as many side by side as libuv has threads. Throws Damaged or TooLarge, with the name.
- */
-export async function decodePicture(name: string, bytes: Uint8Array, decoding: Decoding): Promise<Uint8Array> {
+/** A picture to decode. */
+export interface DecodingTask {
+  name: string
+  bytes: Uint8Array
+  decoding: Decoding
+}
+
+/** An error of ours on its way from a thread: only plain data passes. */
+export interface Refusal {
+  code: string
+  message: string
+  cure: string
+}
+
+/** Decodes by the event loop of this thread; see `decodePicture`. */
+export async function decodeHere({ name, bytes, decoding }: DecodingTask): Promise<Uint8Array> {
   const [height, width, channels] = decoding.shape
   const short = decoding.shortSide ?? 0
-  if (decoding.fit === 'crop' && short > 0 && short < Math.max(height, width))
-    throw new RangeError(`a short side of ${short} does not hold ${height} x ${width}`)
-  refuseLarge(name, bytes)
   const codec = await loadCodec()
   const wide = decoding.fit === 'crop' && short > 0 ? { width: short, height: short } : { width, height }
   let picture = codec(bytes, options)
@@ -115,6 +123,46 @@ export async function decodePicture(name: string, bytes: Uint8Array, decoding: D
       .toBuffer()
   } catch (error) {
     throw await explain(name, bytes, error)
+  }
+}
+
+let thread: Thread<DecodingTask, Uint8Array> | undefined
+
+/** The one thread that decodes. The library has to be loaded here first, so that it outlives the thread. */
+async function running(): Promise<Thread<DecodingTask, Uint8Array>> {
+  await loadCodec()
+  if (!thread || thread.ended) thread = new Thread('decoding-thread', 'decodes pictures')
+  return thread
+}
+
+/** Starts the thread, so that it is there when the first picture is wanted. */
+export async function prepareDecoding(): Promise<void> {
+  await running()
+}
+
+function isRefusal(error: unknown): error is Refusal {
+  return typeof error === 'object' && error !== null && 'code' in error && 'cure' in error && !(error instanceof Error)
+}
+
+/**
+ * A compressed picture as bytes [h, w, c]: turned as its EXIF data says, transparency laid on white, CMYK and 16 bits
+ * taken to 8 of sRGB, of several frames the first, made smaller or larger by interpolation between neighbours. It is
+ * decoded outside this thread, as many side by side as libuv has threads. Throws Damaged or TooLarge, with the name.
+ */
+export async function decodePicture(name: string, bytes: Uint8Array, decoding: Decoding): Promise<Uint8Array> {
+  const [height, width] = decoding.shape
+  const short = decoding.shortSide ?? 0
+  if (decoding.fit === 'crop' && short > 0 && short < Math.max(height, width))
+    throw new RangeError(`a short side of ${short} does not hold ${height} x ${width}`)
+  refuseLarge(name, bytes)
+  // A copy: what is given may be a part of more, and is not ours to hand over.
+  const own = new Uint8Array(bytes)
+  try {
+    return await (await running()).ask({ name, bytes: own, decoding }, [own.buffer])
+  } catch (error) {
+    if (!isRefusal(error)) throw error
+    const { code, message, cure } = error
+    throw code === 'too-large' ? new TooLarge(message, cure) : new Damaged(message, cure)
   }
 }
 

@@ -3,16 +3,7 @@ import { parentPort } from 'node:worker_threads'
 import { type DrawView, drawViews } from './augment.ts'
 import { rollDice } from './dice.ts'
 import type { DrawOrder } from './drawing.ts'
-
-export interface DrawTask extends DrawOrder {
-  id: number
-  into: Float32Array[]
-}
-
-export interface Drawn {
-  id: number
-  into: Float32Array[]
-}
+import type { Answered, Asked } from './thread.ts'
 
 /** Their tables take longer to make than a batch to draw. */
 const known = new Map<string, DrawView[]>()
@@ -26,7 +17,7 @@ function drawsFor({ shape, source, views }: DrawOrder): DrawView[] {
 
 const numbers = ([height, width, channels]: DrawOrder['shape']) => height * width * channels
 
-function draw(task: DrawTask): void {
+function draw(task: DrawOrder): void {
   const { shape, views, seed, step, indices, bytes, source, into } = task
   const image = numbers(shape)
   const larger = source && numbers(source.shape)
@@ -41,11 +32,12 @@ function draw(task: DrawTask): void {
   }
 }
 
-parentPort!.on('message', (task: DrawTask) => {
+parentPort!.on('message', ({ id, task }: Asked<DrawOrder>) => {
   draw(task)
-  const drawn: Drawn = { id: task.id, into: task.into }
+  const result = [...task.into]
+  const drawn: Answered<Float32Array[]> = { id, result }
   parentPort!.postMessage(
     drawn,
-    drawn.into.map(({ buffer }) => buffer as ArrayBuffer),
+    result.map(({ buffer }) => buffer as ArrayBuffer),
   )
 })
