@@ -33,7 +33,11 @@ const formats = 'JPEG, PNG, WebP, GIF, TIFF and AVIF'
 const options = { limitInputPixels: mostPixels, failOn: 'error', pages: 1 } as const
 
 function damaged(name: string, cause: unknown): Damaged {
-  const text = (cause as Error).message.split('\n').at(-1)!.trim() || (cause as Error).message
+  const text = (cause as Error).message
+    .trim()
+    .split('\n')
+    .at(-1)!
+    .replace(/[\s:]+$/, '')
   if (/unsupported image format/i.test(text))
     return new Damaged(`${name} is no picture that can be read`, `${formats} are read; convert it or leave it out`, {
       cause,

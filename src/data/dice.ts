@@ -25,10 +25,18 @@ function mix(hash: number, word: number): number {
   return (h ^ (h >>> 16)) >>> 0
 }
 
-function words(label: string | number): number[] {
+/** The words of labels in letters: there are few, and they come with every image. */
+const knownWords = new Map<string, readonly number[]>()
+const mostKnown = 1000
+
+function words(label: string | number): readonly number[] {
   if (typeof label === 'number') return [1, label >>> 0, Math.floor(label / 2 ** 32) >>> 0]
+  const known = knownWords.get(label)
+  if (known) return known
   const bytes = Buffer.from(label, 'utf8')
-  return [2, bytes.length, ...bytes]
+  const found = [2, bytes.length, ...bytes]
+  if (knownWords.size < mostKnown) knownWords.set(label, found)
+  return found
 }
 
 class SeededDice implements Dice {

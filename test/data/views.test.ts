@@ -88,7 +88,7 @@ describe('a warp', () => {
     expect(warp([2, 2, 1], [2, 2, 1], [1, 2, 3, 4], { flipped: true, dx: 1 })).toEqual([0, 2, 0, 4])
     expect(warp([2, 2, 1], [2, 2, 1], [1, 2, 3, 4], { dy: -1 })).toEqual([3, 4, 0, 0])
     expect(warp([2, 2, 1], [2, 2, 1], [1, 2, 3, 4], { dx: 2 })).toEqual([0, 0, 0, 0])
-    expect(warp([1, 2, 2], [1, 2, 2], [1, 2, 3, 4], { flipped: true })).toEqual([3, 4, 1, 2])
+    expect(warp([1, 2, 3], [1, 2, 3], [1, 2, 3, 4, 5, 6], { flipped: true })).toEqual([4, 5, 6, 1, 2, 3])
   })
 
   it('turns about the middle, with black where the image ends', () => {
