@@ -153,7 +153,7 @@ function build(own: Parameters, { net, imageShape }: World) {
       remember(memory.centroids, clusters.centroids.data)
       await measureStandard(standard, features, corpus, dice.for('standard'), watch)
       const inertia = clusters.inertia.at(-1)! / own.patches
-      return { metrics: { inertia, emptyClusters: clusters.empties } }
+      return { metrics: { inertia, emptyClusters: clusters.empties, allEqual: clusters.allEqual ? 1 : 0 } }
     },
     activations: (images) => ({ [embedding]: standardise(features(images), standard) }),
   })

@@ -22,6 +22,8 @@ const parameters = Type.Object(
 )
 
 const embedding = 'embed'
+/** Numbers of an image: their covariance matrix has the square of that. */
+const widest = 64 * 64 * 3
 
 /** Principal components of the pixels. The net is not used. */
 export const pca = defineMethod({
@@ -34,6 +36,10 @@ export const pca = defineMethod({
   views: () => [{}],
   plan({ components }, { net }) {
     const width = numbersOf(net.layers[0]!.input)
+    if (width > widest) {
+      const detail = `images of ${width} numbers; components are found of at most ${widest}: smaller images are needed`
+      throw new InvalidDefinition([{ pointer: '/name', detail }])
+    }
     if (components > width) {
       const detail = `is ${components}; the images have ${width} numbers, so it should be at most ${width}`
       throw new InvalidDefinition([{ pointer: '/components', detail }])
@@ -62,7 +68,9 @@ export const pca = defineMethod({
         const scales = own.whiten ? whiteningScales(found) : undefined
         const scaled = found.directions.data.map((value, i) => value * (scales?.[Math.floor(i / width)] ?? 1))
         remember(memory.directions, scaled)
-        return { metrics: { varianceKept: found.variances.reduce((a, b) => a + b, 0) / (found.variance || 1) } }
+        const kept = found.variances.reduce((sum, own) => sum + own, 0)
+        // 0 where all images are the same.
+        return { metrics: { variance: found.variance, varianceKept: found.variance > 0 ? kept / found.variance : 0 } }
       },
       activations(images) {
         const centred = tf.sub(tf.reshape(images, [images.shape[0], width]) as Tensor2D, memory.mean) as Tensor2D

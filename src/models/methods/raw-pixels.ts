@@ -1,7 +1,6 @@
 import { Type } from 'typebox'
 import { type Tensor2D, tf } from '../../tf.ts'
-import { fittedLearner, imageRows, numbersOf, remember, remembered } from '../fitted.ts'
-import { centreOf } from '../math/rows.ts'
+import { eachImage, fittedLearner, numbersOf, remember, remembered } from '../fitted.ts'
 import { defineMethod } from '../method.ts'
 
 const parameters = Type.Object(
@@ -38,8 +37,14 @@ export const rawPixels = defineMethod({
       embedding,
       async survey(corpus, _epoch, dice, watch) {
         if (!centred) return undefined
-        const { centre } = centreOf(await imageRows(corpus, mostImages, dice, watch))
-        remember(mean, Float32Array.from(centre))
+        const sums = new Float64Array(width)
+        const count = await eachImage(corpus, mostImages, dice, watch, (bytes) => {
+          for (let i = 0; i < bytes.length; i++) sums[i % width]! += bytes[i]!
+        })
+        remember(
+          mean,
+          Float32Array.from(sums, (sum) => sum / count / 255),
+        )
         return undefined
       },
       activations: (images) => ({

@@ -7,7 +7,7 @@ import { measureStatistics, orRestoreMemory } from '../nets/statistics.ts'
 const parameters = Type.Object(
   {
     statistics: Type.Boolean({
-      default: true,
+      default: false,
       description: 'Whether batch norm measures its running statistics on training images; else they are 0 and 1.',
     }),
   },

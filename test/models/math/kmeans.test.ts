@@ -173,4 +173,14 @@ describe('k-means', () => {
     await kMeans(rows, { k: 5, iterations: 2, dice: rollDice(1), onProgress: (share) => shares.push(share) })
     expect(shares.at(-1)).toBe(1)
   })
+
+  it('does the same on an engine that stores all products', async () => {
+    const rows = drawClouds(400, 6, 9)
+    const options = { k: 12, iterations: 5, start: rowsOf(listOf(rows).slice(20, 32)) } as const
+    const wanted = await kMeans(rows, { ...options, dice: rollDice(1) })
+    await chooseEngine('onnx')
+    const found = await kMeans(rows, { ...options, dice: rollDice(1) })
+    expect([...found.assignments]).toEqual([...wanted.assignments])
+    expectClose(found.inertia, wanted.inertia, 1e-5)
+  })
 })
