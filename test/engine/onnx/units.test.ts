@@ -47,7 +47,8 @@ describe.each(engines)('training and evaluation on the %s engine', (name, start)
     await perform(definitionOf(run, 2), createMemoryContext(memoryBytes()))
     const { fallbacks, runs: count, programRuns } = engine.stats()
     expect(fallbacks).toEqual({})
-    expect(count).toBeGreaterThan(10)
+    // Raw pixels have next to nothing to compute.
+    expect(count).toBeGreaterThan(5)
     expect(programRuns, 'graphs that ran as machine code').toBe(name === 'machine' ? count : 0)
   })
 
