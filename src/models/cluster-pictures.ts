@@ -46,7 +46,7 @@ export async function drawClusters(clustered: Clustered, corpus: Dataset): Promi
   const pixels = await corpus.read(rows.flat())
   let next = 0
   const places = rows.map((row) => row.map(() => next++))
-  return { name: 'clusters.png', type: 'image/png', bytes: await contactSheet(pixels, places) }
+  return { name: 'clusters', type: 'image/png', bytes: await contactSheet(pixels, places) }
 }
 
 const width = 640
@@ -78,5 +78,5 @@ export function drawSizes(clustered: Clustered): Picture {
 <text x="${margin}" y="${height - margin + 16}">clusters, the largest first</text>
 </svg>
 `
-  return { name: 'cluster-sizes.svg', type: 'image/svg+xml', bytes: new TextEncoder().encode(svg) }
+  return { name: 'cluster sizes', type: 'image/svg+xml', bytes: new TextEncoder().encode(svg) }
 }

@@ -218,8 +218,8 @@ describe('DeepCluster', () => {
     await survey(learner, 0)
     const pictures = await learner.pictures!(corpus, rollDice(1), {})
     expect(pictures.map(({ name, type }) => [name, type])).toEqual([
-      ['clusters.png', 'image/png'],
-      ['cluster-sizes.svg', 'image/svg+xml'],
+      ['clusters', 'image/png'],
+      ['cluster sizes', 'image/svg+xml'],
     ])
     expect([...pictures[0]!.bytes.subarray(1, 4)]).toEqual([...Buffer.from('PNG')])
     expect(new TextDecoder().decode(pictures[1]!.bytes)).toContain(`${k} clusters`)
