@@ -42,8 +42,8 @@ export interface DecoderPlan {
 
 const sizeOf = (shape: Shape) => shape.reduce((product, side) => product * side, 1)
 
-function refuse(detail: string): never {
-  throw new InvalidDefinition([{ pointer: '', detail }], 'the decoder')
+function refuse(detail: string, pointer = ''): never {
+  throw new InvalidDefinition([{ pointer, detail }], 'the decoder')
 }
 
 interface Found {
@@ -61,7 +61,7 @@ function macroLayers({ layers }: NetPlan, depth: number | 'all'): Found[] {
   if (pools === 0)
     refuse('a decoder is the mirror of maximum pools, and this net has none: small, alexnet and vgg have some')
   if (depth !== 'all' && depth > pools)
-    refuse(`${depth} pools are to be decoded and this net has ${pools}: a depth of at most ${pools} would be right`)
+    refuse(`is ${depth} and this net has ${pools} maximum pools: at most ${pools} would be right`, '/depth')
   const wanted = depth === 'all' ? pools : depth
   const found: Found[] = []
   let convs: Conv[] = []

@@ -166,7 +166,7 @@ describe('the mirror of a net', () => {
     expect(faultOf([...convolution('conv1', 4), pool('pool1', 'average', 2, 2)])).toMatch(/this net has none/)
     const block = residual('block1', convolution('inner', 3), [])
     expect(faultOf([block, pool('pool1', 'max', 2, 2)])).toMatch(/layer block1 \(residual\) has no mirror/)
-    expect(faultOf(vggLike, 3)).toMatch(/a depth of at most 2 would be right/)
+    expect(faultOf(vggLike, 3)).toMatch(/at most 2 would be right/)
     const mixed = [...vggLike.slice(0, 5), block, pool('pool2', 'max', 2, 2)]
     expect(faultOf(mixed)).toMatch(/or a depth of 1/)
     expect(faultOf(mixed, 1)).toBeUndefined()
