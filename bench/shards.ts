@@ -50,7 +50,7 @@ const classes = 16
 const home = mkdtempSync(join(values.folder, 'gestalt-shards-'))
 mkdirSync(home, { recursive: true })
 const objects = openObjects(readConfig({ ...process.env, GESTALT_HOME: home }))
-const bytes = datasetBytes(objects, [])
+const bytes = datasetBytes(objects, [], { copies: true })
 
 /** Drawn figures, as files. */
 async function drawFiles(format: Format): Promise<Uint8Array[]> {

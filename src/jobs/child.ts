@@ -61,7 +61,7 @@ async function performRun({ runId, attempt, definition, config }: Task, span: Sp
     const context = await openRunContext({
       database: { pool },
       objects,
-      bytes: datasetBytes(objects, config.datasetFolders),
+      bytes: datasetBytes(objects, config.datasetFolders, { copies: true }),
       fence: { runId, attempt },
       stop: stop.signal,
       log,

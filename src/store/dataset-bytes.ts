@@ -44,9 +44,16 @@ function keyOf(path: string): string | undefined {
 /** Shards are read at random, by millions of small parts, and never change under their name. */
 const isShard = (path: string) => /^sets\/[^/]+\/[^/]+\/[^/]+\.tar$/.test(path)
 
-/** Datasets from the object store (`datasets/<path>`) where they were added, else from the first folder that has them. */
-export function datasetBytes(objects: ObjectStore, folders: readonly string[]): ByteSource {
-  const shards = openShardFiles(objects)
+/**
+ * Datasets from the object store (`datasets/<path>`) where they were added, else from the first folder that has them.
+ * With `copies` shards of a distant store that are read often come to this machine's disk: for processes that train.
+ */
+export function datasetBytes(
+  objects: ObjectStore,
+  folders: readonly string[],
+  { copies = false }: { copies?: boolean } = {},
+): ByteSource {
+  const shards = openShardFiles(objects, { copies })
   async function locate(path: string) {
     const key = keyOf(path)
     if (key === undefined) return undefined

@@ -1,6 +1,7 @@
 import { close, open, read } from 'node:fs'
 import { promisify } from 'node:util'
 import type { ObjectStore } from './objects.ts'
+import { openShardCopies } from './shard-copies.ts'
 
 const [openFile, readFile, closeFile] = [promisify(open), promisify(read), promisify(close)]
 
@@ -15,12 +16,13 @@ interface OpenFile {
 }
 
 /**
- * Parts of objects that never change, where the store is a folder: their files are looked up and opened once, and the
- * least used is closed when there are many. A part of an object otherwise costs five calls of the system beside the
- * one that reads it.
+ * Parts of objects that never change. Where the store is a folder, their files are looked up and opened once, and the
+ * least used is closed when there are many: a part of an object otherwise costs five calls of the system beside the one
+ * that reads it. Where it is distant, they are read from copies once there are some.
  */
-export function openShardFiles(objects: ObjectStore) {
+export function openShardFiles(objects: ObjectStore, options: { copies: boolean }) {
   const files = new Map<string, OpenFile>()
+  const copies = options.copies && !objects.file ? openShardCopies(objects) : undefined
 
   async function find(key: string): Promise<number | undefined> {
     const path = await objects.file?.(key)
@@ -47,10 +49,24 @@ export function openShardFiles(objects: ObjectStore) {
     return file
   }
 
+  async function readFrom(descriptor: number, start: number, end: number): Promise<Uint8Array> {
+    const bytes = Buffer.allocUnsafeSlow(end - start)
+    let at = 0
+    while (at < bytes.length) {
+      const { bytesRead } = await readFile(descriptor, bytes, at, bytes.length - at, start + at)
+      if (bytesRead === 0) break
+      at += bytesRead
+    }
+    return bytes.subarray(0, at)
+  }
+
   return {
-    /** Undefined where the store is no folder of this machine, or has no such object; fewer bytes where it ends before. */
+    /** Undefined where the shard is not on this machine; fewer bytes where it ends before. */
     async read(key: string, { start, end }: { start: number; end: number }): Promise<Uint8Array | undefined> {
-      if (!objects.file) return undefined
+      if (!objects.file) {
+        const copy = copies?.find(key)
+        return copy === undefined ? undefined : readFrom(copy, start, end)
+      }
       const file = take(key)
       file.users++
       try {
@@ -62,14 +78,7 @@ export function openShardFiles(objects: ObjectStore) {
           files.delete(key) // it may be put later
           return undefined
         }
-        const bytes = Buffer.allocUnsafeSlow(end - start)
-        let at = 0
-        while (at < bytes.length) {
-          const { bytesRead } = await readFile(descriptor, bytes, at, bytes.length - at, start + at)
-          if (bytesRead === 0) break
-          at += bytesRead
-        }
-        return bytes.subarray(0, at)
+        return await readFrom(descriptor, start, end)
       } finally {
         file.users--
         void retire(file)
