@@ -127,21 +127,26 @@ const dataset = (name: Format) => ({
   testShare: 0.001,
 })
 
-/** Images a second that come out of the loader, in a shuffled order, where nothing is done with them. */
-async function read(name: Format): Promise<number> {
+/**
+ * Images that come out of the loader in a shuffled order, where nothing is done with them: a second, and the time of
+ * processors that each takes, which says more than the rate where the machine has other work.
+ */
+async function read(name: Format): Promise<{ rate: number; cpu: number }> {
   const { name: _, ...parameters } = dataset(name)
   const { train } = await images.open(parameters, bytes)
   const loader = openLoader({ dataset: train, batchSize, seed: 1 })
   for (let step = 0; step < 8; step++) await loader.next()
   const began = performance.now()
+  const before = process.cpuUsage()
   let batches = 0
   while (performance.now() - began < seconds * 1000) {
     await loader.next()
     batches++
   }
   const rate = (batches * batchSize) / ((performance.now() - began) / 1000)
+  const { user, system } = process.cpuUsage(before)
   await loader.return(undefined as never)
-  return rate
+  return { rate, cpu: (user + system) / (batches * batchSize) }
 }
 
 /** Training of `small` for some seconds: the rates that it reports, once it is warm. */
@@ -209,7 +214,8 @@ try {
       engine: engine.name,
       addedPerSecond: Math.round(rate),
       addingRss: adding.rss,
-      readPerSecond: Math.round(reading.result),
+      readPerSecond: Math.round(reading.result.rate),
+      readCpuMicroseconds: Math.round(reading.result.cpu),
       readingRss: reading.rss,
       trainedPerSecond: Math.round(training.result.imagesPerSecond),
       waitShare: Math.round(training.result.waitShare * 1000) / 1000,
@@ -218,7 +224,7 @@ try {
     }
     rows.push(row)
     console.log(
-      `${name}: added ${row.addedPerSecond}/s in ${row.addingRss} MiB; read shuffled ${row.readPerSecond}/s in ${row.readingRss} MiB; ` +
+      `${name}: added ${row.addedPerSecond}/s in ${row.addingRss} MiB; read shuffled ${row.readPerSecond}/s (${row.readCpuMicroseconds} us of a core each) in ${row.readingRss} MiB; ` +
         `trained ${row.trainedPerSecond}/s, waited ${(row.waitShare * 100).toFixed(1)} %, ${row.trainingRss} MiB`,
     )
     for await (const { key } of objects.list(`datasets/${setsFolder}/${name}/`)) await objects.remove(key)

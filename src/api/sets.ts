@@ -60,24 +60,35 @@ const addingType = () => Type.Object(addingParameters)
 type Preparing = Static<ReturnType<typeof preparingType>>
 const preparingType = () => Type.Object(preparingParameters)
 
-export const setSchema = Type.Object({
+export const setSummarySchema = Type.Object({
   id: Type.String({ format: 'uuid' }),
   name: Type.String(),
   createdAt: Type.String({ format: 'date-time' }),
   images: Type.Object({ train: Type.Integer(), test: Type.Integer() }),
   unlabelled: Type.Integer({ description: 'Images without a label.' }),
-  classes: Type.Array(Type.Object({ name: Type.String(), train: Type.Integer(), test: Type.Integer() }), {
-    description: 'By label.',
-  }),
+  classCount: Type.Integer(),
   sequences: Type.Integer({ description: 'Videos; 0: single images.' }),
   shapes: Type.Unknown({ description: 'The least and most height and width in pixels, and how many are grey.' }),
   bytes: Type.Integer({ description: 'Of all shards.' }),
   shards: Type.Integer(),
 })
 
-export function setResource({ id, name, createdAt, manifest }: ImageSet) {
+export const setSchema = Type.Object({
+  ...setSummarySchema.properties,
+  classes: Type.Array(Type.Object({ name: Type.String(), train: Type.Integer(), test: Type.Integer() }), {
+    description: 'By label.',
+  }),
+})
+
+/** Without its classes, of which there may be thousands. */
+export function setSummary({ id, name, createdAt, manifest }: ImageSet) {
   const { images, unlabelled, classes, sequences, shapes, bytes, shards } = manifest
-  return { id, name, createdAt, images, unlabelled, classes, sequences, shapes, bytes, shards }
+  const classCount = classes.length
+  return { id, name, createdAt, images, unlabelled, classCount, sequences, shapes, bytes, shards }
+}
+
+export function setResource(set: ImageSet) {
+  return { ...setSummary(set), classes: set.manifest.classes }
 }
 
 export const addedSchema = Type.Object({

@@ -12,6 +12,7 @@ interface SetResource {
   createdAt: string
   images: { train: number; test: number }
   unlabelled: number
+  classCount: number
   classes: { name: string; train: number; test: number }[]
   sequences: number
   shapes: { height: { least: number; most: number }; width: { least: number; most: number }; grey: number }
@@ -100,9 +101,9 @@ export async function addSet(config: Config, output: Output, name: string, optio
 
 export async function listSets(config: Config, output: Output): Promise<number> {
   return withClient(config, async (client) => {
-    const sets: SetResource[] = []
+    const sets: Omit<SetResource, 'classes'>[] = []
     for (let after: string | null = ''; after !== null; ) {
-      const page: { items: SetResource[]; next: string | null } = await client.get(
+      const page: { items: Omit<SetResource, 'classes'>[]; next: string | null } = await client.get(
         `/v1/datasets/sets?order=name&first=100${after ? `&after=${encodeURIComponent(after)}` : ''}`,
       )
       sets.push(...page.items)
@@ -113,8 +114,8 @@ export async function listSets(config: Config, output: Output): Promise<number> 
         ? 'there are no sets yet: gestalt dataset add NAME --from FOLDER'
         : table(
             ['name', 'train', 'test', 'classes', 'size', 'added'],
-            sets.map(({ name, images, classes, bytes, createdAt }) => [
-              ...[name, `${images.train}`, `${images.test}`, `${classes.length}`],
+            sets.map(({ name, images, classCount, bytes, createdAt }) => [
+              ...[name, `${images.train}`, `${images.test}`, `${classCount}`],
               ...[size(bytes), createdAt.slice(0, 16).replace('T', ' ')],
             ]),
           ),

@@ -158,15 +158,21 @@ class StoredSets implements ImageSets {
     await this.removeObjects(`${setsFolder}/${name}/${id}/`)
   }
 
-  /** The row goes last, so that what a crash leaves is still known. */
+  /**
+   * The row goes last, so that what a crash leaves is still known. The manifest goes while the row is held, and of the
+   * rest only what is below the set's own id: whoever is slow takes nothing from a later set of the name.
+   */
   private async clear({ id, name }: { id: string; name: string }): Promise<void> {
-    const { rowCount } = await this.database.pool.query(
-      "UPDATE image_sets SET state = 'removing', touched_at = now() WHERE id = $1 AND state <> 'ready'",
-      [id],
-    )
-    if (!rowCount) return
-    await this.objects.remove(`datasets/${manifestPath(name)}`)
-    await this.removeObjects(`${setsFolder}/${name}/`)
+    const ours = await transaction(this.database.pool, async (client) => {
+      const { rowCount } = await client.query(
+        "UPDATE image_sets SET state = 'removing', touched_at = now() WHERE id = $1 AND state <> 'ready'",
+        [id],
+      )
+      if (rowCount) await this.objects.remove(`datasets/${manifestPath(name)}`)
+      return Boolean(rowCount)
+    })
+    if (!ours) return
+    await this.removeObjects(`${setsFolder}/${name}/${id}/`)
     await this.database.pool.query("DELETE FROM image_sets WHERE id = $1 AND state = 'removing'", [id])
   }
 

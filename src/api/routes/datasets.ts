@@ -14,6 +14,8 @@ import {
   preparingParameters,
   setResource,
   setSchema,
+  setSummary,
+  setSummarySchema,
 } from '../sets.ts'
 import { arriving } from '../slow-senders.ts'
 import { written } from '../validators.ts'
@@ -88,11 +90,11 @@ function serveReading(app: FastifyInstance, { sets }: Parts): void {
   const list = { tags: ['datasets'], summary: 'Sets of images, newest first', querystring: written(listQuery) }
   app.get<{ Querystring: Static<typeof listQuery> }>(
     '/v1/datasets/sets',
-    { schema: { ...list, response: { 200: pageOf(setSchema), ...answers(400) } } },
+    { schema: { ...list, response: { 200: pageOf(setSummarySchema), ...answers(400) } } },
     async (request, reply) => {
       const { first, after, order } = request.query
       const page = await sets.list({ first, after, order: readOrder(order) })
-      return sendPage(request, reply, { ...page, items: page.rows.map(setResource) })
+      return sendPage(request, reply, { ...page, items: page.rows.map(setSummary) })
     },
   )
   const one = { tags: ['datasets'], summary: 'A set of images', params: named }
