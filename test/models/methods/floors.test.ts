@@ -29,7 +29,11 @@ const methodOf = (name: string) => (methods as unknown as Record<string, Method>
 const planned = (name: string, own: Record<string, unknown>) => {
   const { imageShape, size, classes } = corpus.train
   const unit = methodOf(name)
-  return unit.plan(defaultsOf(unit.parameters, own), { net: small.plan({ widths: [4, 6] }, imageShape), size, classes })
+  return unit.plan(defaultsOf(unit.parameters, own), {
+    net: small.plan(defaultsOf(small.parameters, { widths: [4, 6] }) as never, imageShape),
+    size,
+    classes,
+  })
 }
 
 const sizes = (parts: Record<string, { size: number } | Float32Array>) =>
