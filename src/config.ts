@@ -55,7 +55,7 @@ export interface Config {
   logLevel: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent'
   /** Largest request body in bytes. */
   bodyLimit: number
-  /** Largest archive of images that may be uploaded, in bytes. */
+  /** Largest file that may be uploaded, images or weights, in bytes. */
   uploadLimit: number
   /** Signs the links of the directory store; shared by the processes on one home. */
   secret: string

@@ -2,7 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import { createApp } from './api/app.ts'
 import type { Parts } from './api/parts.ts'
 import { listenForScrapes, openTelemetry, type Telemetry } from './api/telemetry.ts'
-import { type Config, softwareVersion } from './config.ts'
+import { type Config, childEnvironment, softwareVersion } from './config.ts'
 import { Conflict, Misconfigured } from './errors.ts'
 import { openQueue } from './jobs/queue.ts'
 import { startReconciler } from './jobs/reconcile.ts'
@@ -45,8 +45,9 @@ async function openParts(config: Config, closings: Closing[]): Promise<Parts> {
   closings.push(() => queue.close())
   const bytes = datasetBytes(objects, config.datasetFolders)
   const sets = openImageSets(database, objects, { totalBytes: config.uploadLimit })
+  const environment = childEnvironment(config.engineThreads)
   const ledger = openLedger(database)
-  return { config, database, ledger, objects, queue, bytes, sets, version: softwareVersion() }
+  return { config, database, ledger, objects, queue, bytes, sets, version: softwareVersion(), environment }
 }
 
 /** What `open` returns; says what to do where the port cannot be opened. `setting` names the port. */

@@ -16,6 +16,7 @@ import type { Parts } from './parts.ts'
 import { serveArtifacts } from './routes/artifacts.ts'
 import { serveDatasets } from './routes/datasets.ts'
 import { serveExperiments } from './routes/experiments.ts'
+import { serveExports } from './routes/exports.ts'
 import { serveHealth } from './routes/health.ts'
 import { serveLog } from './routes/log.ts'
 import { serveMetrics } from './routes/metrics.ts'
@@ -23,6 +24,7 @@ import { serveObjects } from './routes/objects.ts'
 import { servePlayground } from './routes/playground.ts'
 import { serveRuns } from './routes/runs.ts'
 import { serveUnits } from './routes/units.ts'
+import { serveWeights } from './routes/weights.ts'
 import { refuseSlowSenders } from './slow-senders.ts'
 import { openTelemetry, serveTelemetry, type Telemetry } from './telemetry.ts'
 import { traceRequests } from './traces.ts'
@@ -79,8 +81,10 @@ async function furnish(app: FastifyInstance, parts: Parts, telemetry: Telemetry,
   serveMetrics(app, parts)
   serveLog(app, parts)
   serveArtifacts(app, parts)
+  serveExports(app, parts)
   serveUnits(app)
   serveDatasets(app, parts)
+  serveWeights(app, parts)
   serveObjects(app, parts)
   servePlayground(app)
   await serveDocumentation(app)

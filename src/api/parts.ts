@@ -18,6 +18,8 @@ export interface Parts {
   sets: ImageSets
   /** Of this software, as its package says it. */
   version: string
+  /** What processes that are started inherit. */
+  environment?: NodeJS.ProcessEnv
 }
 
 export type Log = FastifyBaseLogger

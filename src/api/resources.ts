@@ -1,5 +1,6 @@
 import { Type } from 'typebox'
 import { NotFound } from '../errors.ts'
+import type { From } from '../experiments/from.ts'
 import { runStates } from '../experiments/run.ts'
 import { isId } from '../store/id.ts'
 import type { Experiment, Run } from '../store/ledger.ts'
@@ -34,6 +35,7 @@ export const runSchema = Type.Object({
   version: Type.Integer({ description: 'Grows with every change.' }),
   cancelRequested: Type.Boolean(),
   definition: Type.Unknown(),
+  from: Type.Unknown({ description: 'Where its first weights come from, by digest; null where they were drawn.' }),
   progress: Type.Unknown({ description: 'Stage, epoch, step, loss, rates and time left; null before the start.' }),
   failure: Type.Unknown({ description: 'Code, message and cure; null unless it failed.' }),
   createdAt: time('When it was accepted.'),
@@ -50,7 +52,8 @@ export function runResource(row: Run) {
   const { id, experimentId, name, state, priority, attempt, version, cancelRequested } = row
   const { definition, progress, failure, createdAt, startedAt, finishedAt } = row
   const head = { id, experimentId, name, state, priority, attempt, version, cancelRequested }
-  return { ...head, definition, progress, failure, createdAt, startedAt, finishedAt }
+  const from = (definition as { from?: From } | null)?.from ?? null
+  return { ...head, definition, from, progress, failure, createdAt, startedAt, finishedAt }
 }
 
 /** JSON has no word for numbers that are not finite, so the value is null and the text says which it is. */

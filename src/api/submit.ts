@@ -3,6 +3,7 @@ import { Conflict, InvalidDefinition } from '../errors.ts'
 import { parseDefinition } from '../experiments/definition.ts'
 import { needsOf } from '../experiments/placement.ts'
 import { assertRunnable, type Plan, planExperiment } from '../experiments/plan.ts'
+import { openOrigins } from '../store/origins.ts'
 import type { Span } from '../tracing.ts'
 import { Refused } from './failures.ts'
 import type { Log, Parts } from './parts.ts'
@@ -17,7 +18,8 @@ export interface Accepted {
 
 /** The definition judged as every door judges it: faults of form first, then pairs that cannot be. */
 export async function judgeDefinition(parts: Parts, value: unknown): Promise<Plan> {
-  return planExperiment(parseDefinition(value), parts.bytes)
+  const { database, objects, bytes } = parts
+  return planExperiment(parseDefinition(value), bytes, openOrigins({ pool: database.pool, objects }))
 }
 
 /** The same for any order of keys, so that a request sent again by another program is the same request. */
@@ -74,14 +76,17 @@ export async function submitExperiment(
     const plan = await judgeDefinition(parts, value)
     assertRunnable(plan.definition)
     const { definition, ...expected } = plan
-    const { name, tags, notes, priority } = definition
-    const fingerprint = createHash('sha256').update(canonical(definition)).digest('hex')
+    const { name, tags, notes, priority, from } = definition
+    // As it was written: what it starts from may have a newer checkpoint when the request is sent again.
+    const fingerprint = createHash('sha256')
+      .update(canonical(parseDefinition(value)))
+      .digest('hex')
     const key = options.key === undefined ? undefined : { key: options.key, fingerprint }
     // Attempts are parts of it, however often the run is taken up again.
     const span = options.span?.begin('enqueue runs', { kind: 'producer' })
     const { traceparent } = span ?? {}
     const needs = { ...needsOf(definition, plan.memoryBytes), software: parts.version }
-    const submission = { name, tags, notes, priority, definition, plan: expected, needs, traceparent }
+    const submission = { name, tags, notes, priority, definition, plan: expected, needs, from, traceparent }
     const accepted = await parts.ledger.accept(submission, key).catch((error: unknown) => {
       span?.end(error)
       throw error

@@ -20,6 +20,9 @@ export interface Client {
   bytes(path: string, method?: 'GET' | 'POST' | 'DELETE'): Promise<Uint8Array>
   /** Sends a body of any length as it comes. */
   upload<T>(path: string, type: string, body: AsyncIterable<Uint8Array>): Promise<T>
+  /** A file, as it comes. */
+  download(path: string): Promise<AsyncIterable<Uint8Array>>
+  remove(path: string): Promise<void>
   query<T>(document: string, variables?: Record<string, unknown>): Promise<T>
   /** Reconnects by itself; the server sends the present state first. Ends when the server completes it. */
   subscribe<T>(document: string, variables: Record<string, unknown>): AsyncIterable<T>
@@ -38,7 +41,7 @@ function refusal(status: number, problem: Problem): Error {
   const what = problem.detail ?? problem.title ?? `the server answered ${status}`
   const cure = problem.cure ?? 'see the API documentation at /docs'
   if (status === 401) return new Unauthorized(what, 'set GESTALT_TOKEN to the token of the server')
-  if (problem.errors?.length) return new InvalidDefinition(problem.errors)
+  if (problem.errors?.length) return new InvalidDefinition(problem.errors, /^(.+?) has (a|\d+) faults?/.exec(what)?.[1])
   if (status === 404) return new NotFound(what, cure)
   if (status === 409) return new Conflict(what, cure)
   if (status === 413) return new TooLarge(what, cure)
@@ -77,17 +80,19 @@ export function openClient(options: { url: string; token: string | undefined }):
     } catch {} // no answer of ours
     throw answeredRefusal(status, problem)
   }
-  const request = async <T>(path: string, init: RequestInit = {}): Promise<T> => {
+  const ask = async (path: string, init: RequestInit = {}): Promise<Response> => {
     const headers = new Headers({ accept: 'application/json', ...authorization })
     if (init.body) headers.set('content-type', 'application/json')
+    for (const [name, value] of Object.entries(init.headers ?? {})) headers.set(name, value)
     const response = await fetch(`${url}${path}`, { ...init, headers }).catch((cause: unknown) => {
       throw unreachable(cause)
     })
-    const body = (await response.json().catch(() => ({}))) as T
-    if (!response.ok) throw answeredRefusal(response.status, body as Problem)
-    return body
+    if (response.ok) return response
+    throw answeredRefusal(response.status, (await response.json().catch(() => ({}))) as Problem)
   }
   const sendJson = <T>(path: string, body: unknown) => request<T>(path, { method: 'POST', body: JSON.stringify(body) })
+  const request = async <T>(path: string, init: RequestInit = {}): Promise<T> =>
+    (await (await ask(path, init)).json().catch(() => ({}))) as T
   const socket = createClient({
     url: `${url.replace(/^http/, 'ws')}/graphql`,
     webSocketImpl: WebSocket,
@@ -105,6 +110,11 @@ export function openClient(options: { url: string; token: string | undefined }):
       const answer = await patiently(path, { method: 'POST', headers: { 'content-type': type }, body })
       return JSON.parse(answer.toString()) as T
     },
+    async download(path) {
+      const { body } = await ask(path, { headers: { accept: 'application/octet-stream, application/problem+json' } })
+      return (body ?? []) as AsyncIterable<Uint8Array>
+    },
+    remove: async (path) => void (await ask(path, { method: 'DELETE' })),
     async query<T>(document: string, variables: Record<string, unknown> = {}) {
       type Answer = { data?: T; errors?: GraphqlError[] }
       const answer = await sendJson<Answer>('/graphql', { query: document, variables })

@@ -230,4 +230,48 @@ program
 
 addDatasetCommands(program, action)
 
+const weights = program.command('weights').description('weights that were trained elsewhere, for runs to start from')
+
+weights
+  .command('add')
+  .argument('<name>', 'what to call them')
+  .requiredOption('--from <file>', 'a .safetensors file')
+  .addOption(new Option('--map <file>', 'a name map as JSON, or - for standard input').conflicts('preset'))
+  .option('--preset <preset>', 'a known naming, for example torchvision-vgg16')
+  .description('send them to the server; docs/weights.md says how tensors are named')
+  .action(
+    action(async (config, output, name: string, options: { from: string; map?: string; preset?: string }) => {
+      const { addWeights } = await import('./weights.ts')
+      return addWeights(config, output, name, options)
+    }),
+  )
+
+weights
+  .command('list')
+  .description('list those there are')
+  .action(action(async (config, output) => (await import('./weights.ts')).listWeights(config, output)))
+
+weights
+  .command('remove')
+  .argument('<name>', 'as the list has it')
+  .description('remove weights that no run starts from')
+  .action(
+    action(async (config, output, name: string) => (await import('./weights.ts')).removeWeights(config, output, name)),
+  )
+
+program
+  .command('export')
+  .argument('<id>', 'of a run (its final or newest checkpoint), or of a checkpoint')
+  .addOption(new Option('--as <format>', 'what to write').choices(['safetensors', 'onnx']).makeOptionMandatory())
+  .option('--tap <tap...>', 'of onnx: the activations to make (default: the embedding)')
+  .option('--names <preset>', 'of safetensors: whose names to use, for example torchvision-vgg16')
+  .requiredOption('-o, --output <file>', 'where to write it')
+  .description('write what was learned to a file for use elsewhere')
+  .action(
+    action(async (config, output, id: string, options: import('./export.ts').ExportOptions) => {
+      const { exportFile } = await import('./export.ts')
+      return exportFile(config, output, id, options)
+    }),
+  )
+
 await program.parseAsync()

@@ -5,8 +5,28 @@ import { openDatasetBytes } from './dataset.ts'
 import { describeError, exitCodeOf, exitCodes, explain, type Output, size } from './output.ts'
 import { readDefinition } from './submit.ts'
 
+/** What a definition starts from is known to its server alone. */
+async function planAt(config: Config, written: unknown): Promise<Plan> {
+  const { withClient } = await import('./runs.ts')
+  return withClient(config, (client) => client.post<Plan>('/v1/experiments?dryRun=true', written))
+}
+
+function startLines({ start }: Pick<Plan, 'start'>): string[] {
+  if (!start) return []
+  const { taken, drawn, offered, skipped } = start
+  const names = (list: readonly string[]) =>
+    list.length > 6 ? `${list.slice(0, 6).join(', ')}, ...` : list.join(', ') || 'none'
+  return [
+    `  taken            ${taken.length} tensors of the net; drawn: ${names(drawn)}`,
+    `  beside the net   where the method has the like: ${names(offered)}; left out: ${names(skipped)}`,
+  ]
+}
+
+/** On this machine, or at the server where it starts from something that is kept there. */
 async function planFile(config: Config, file: string): Promise<Plan> {
-  return planExperiment(parseDefinition(await readDefinition(file)), openDatasetBytes(config))
+  const written = await readDefinition(file)
+  const definition = parseDefinition(written)
+  return definition.from ? planAt(config, written) : planExperiment(definition, openDatasetBytes(config))
 }
 
 const stages = (it: Plan['stages']) =>
@@ -29,6 +49,7 @@ function inWords({ definition, ...it }: Plan): string {
     `  memory           about ${size(it.memoryBytes)}`,
     `  disk             about ${size(it.diskBytes)}`,
     `  taps             ${tapsInWords(it.taps)}`,
+    ...startLines(it),
   ].join('\n')
 }
 

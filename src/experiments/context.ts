@@ -1,6 +1,7 @@
 import type { ByteSource } from '../data/dataset.ts'
 import type { Checkpoint } from '../models/checkpoint.ts'
 import type { Findings } from '../models/evaluation.ts'
+import type { Origins } from './from.ts'
 import type { Progress } from './run.ts'
 
 /** What is said of a set of embeddings beside its numbers. */
@@ -46,6 +47,8 @@ export interface RunContext {
     /** Durable when it resolves. Keeps the newest two and the final one. */
     save(checkpoint: Checkpoint, options?: { final?: boolean }): Promise<void>
   }
+  /** What a run may start from. */
+  origins: Origins
   artifacts: {
     put(name: string, type: string, bytes: AsyncIterable<Uint8Array> | Uint8Array): Promise<void>
   }

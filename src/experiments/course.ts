@@ -7,13 +7,14 @@ import type { Definition } from './definition.ts'
 
 /**
  * The stages of a definition's training: those of its method, or one without a name over all epochs. None where the
- * method takes no gradient step, whatever the definition says of epochs. `start` is the method whose checkpoint of the
- * same net the weights come from, where they do.
+ * method takes no gradient step, whatever the definition says of epochs. Where the weights come from a checkpoint of
+ * the same net, the method is told whose it is.
  */
-export function courseOf({ training }: Definition, { method }: ChosenUnits, start?: string): readonly Stage[] {
+export function courseOf({ training, from }: Definition, { method }: ChosenUnits): readonly Stage[] {
   const { unit, parameters } = method
   if (unit.fitted) return []
   const { epochs } = training
+  const start = from?.method
   return unit.stages?.(parameters, start === undefined ? { epochs } : { epochs, start }) ?? [{ name: '', epochs }]
 }
 
@@ -21,13 +22,14 @@ export function courseOf({ training }: Definition, { method }: ChosenUnits, star
  * Throws InvalidDefinition where the stages of a method and the epochs of the definition do not go together. A start
  * may spare some of the epochs.
  */
-export function checkCourse(definition: Definition, units: ChosenUnits, start?: string): void {
+export function checkCourse(definition: Definition, units: ChosenUnits): void {
   const { unit } = units.method
   if (unit.fitted) return
-  const stages = courseOf(definition, units, start)
+  const stages = courseOf(definition, units)
   const wrong = stages.find((stage) => !Number.isInteger(stage.epochs) || stage.epochs < 0)
   if (wrong) throw new RangeError(`stage '${wrong.name}' of method '${unit.name}' has ${wrong.epochs} epochs`)
   const { epochs } = definition.training
+  const start = definition.from?.method
   const sum = epochsOf(stages)
   if (sum === epochs || (start !== undefined && sum > 0 && sum < epochs)) return
   const each = stages.map((stage) => `${stage.epochs} (${stage.name})`).join(' + ')

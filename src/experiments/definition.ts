@@ -10,6 +10,7 @@ import { nets } from '../models/nets/index.ts'
 import { trainingSchema } from '../models/training/training.ts'
 import { type Expected, expectedSchema } from './expected.ts'
 import { oversizeFault, toFaults } from './faults.ts'
+import { fromSchema } from './from.ts'
 import { asWritten, type Schema, withDefaults } from './schema.ts'
 
 /** The version of the definition's schema that this code reads. */
@@ -34,6 +35,8 @@ export interface Definition {
   /** In place of those that the method draws of itself. */
   views?: Augmentation[]
   training: Static<typeof trainingSchema>
+  /** Where the first weights come from; drawn where absent. */
+  from?: Static<typeof fromSchema>
   evaluations: Choice<typeof evaluations>[]
   embeddings: { dtype: 'f32' | 'f16' }
   expected: Expected[]
@@ -96,6 +99,7 @@ const resolvedSchema = Type.Object(
       }),
     ),
     training: trainingSchema,
+    from: Type.Optional(fromSchema),
     evaluations: Type.Array(choice(evaluations, 'A measurement.'), {
       maxItems: 32,
       default: [],

@@ -50,7 +50,16 @@ function essential(schema: Schema | undefined, value: unknown, place: string): u
 }
 
 /** The same for definitions that train alike: the name, the tags and the evaluations do not count. */
-export function trainingFingerprint({ version, seed, dataset, net, method, views, training }: Definition): string {
+export function trainingFingerprint({
+  version,
+  seed,
+  dataset,
+  net,
+  method,
+  views,
+  training,
+  from,
+}: Definition): string {
   const sorted = (_: string, value: unknown) =>
     typeof value === 'object' && value !== null && !Array.isArray(value)
       ? Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)))
@@ -58,7 +67,10 @@ export function trainingFingerprint({ version, seed, dataset, net, method, views
   const { properties } = definitionSchema as Schema
   const units = Object.entries({ dataset, net, method, training })
   const parts = units.map(([part, value]) => [part, essential(properties?.[part], value, part)])
+  // What the weights are taken from counts by its bytes, wherever they lie.
+  const start = from && { from: { sha256: from.sha256, parts: from.parts, layers: from.layers } }
+  const more = { ...(views ? { views } : {}), ...start }
   return createHash('sha256')
-    .update(JSON.stringify({ version, seed, ...Object.fromEntries(parts), ...(views ? { views } : {}) }, sorted))
+    .update(JSON.stringify({ version, seed, ...Object.fromEntries(parts), ...more }, sorted))
     .digest('hex')
 }

@@ -4,6 +4,7 @@ import { NotFound } from '../errors.ts'
 import type { Checkpoint } from '../models/checkpoint.ts'
 import type { Findings } from '../models/evaluation.ts'
 import type { EmbeddingMeta, RunContext } from './context.ts'
+import type { Origins } from './from.ts'
 import type { Progress } from './run.ts'
 
 /** All that a run told its context, in order. */
@@ -29,6 +30,8 @@ export interface MemoryContextOptions {
   stop?: AbortSignal
   /** Where an earlier run of the same definition left off. */
   checkpoints?: Recorded['checkpoints']
+  /** What there is to start from; nothing where absent. */
+  origins?: Origins
 }
 
 function emptyRecord(checkpoints: Recorded['checkpoints']): Recorded {
@@ -53,6 +56,18 @@ async function collect(meta: EmbeddingMeta, rows: AsyncIterable<Float32Array>): 
   }
   if (at !== all.length) throw new RangeError(`${at} numbers were given for ${meta.rows} rows of ${meta.dimension}`)
   return all
+}
+
+const none = () => new NotFound('there is nothing in memory to start from', 'give createMemoryContext `origins`')
+
+const noOrigins: Origins = {
+  find: async () => {
+    throw none()
+  },
+  // biome-ignore lint/correctness/useYield: there is nothing to read
+  async *read() {
+    throw none()
+  },
 }
 
 /** The in-memory twin of a run's window to the service: everything lands in `recorded`. For tests and notebooks. */
@@ -80,6 +95,7 @@ export function createMemoryContext(bytes: ByteSource, options: MemoryContextOpt
         recorded.checkpoints = recorded.checkpoints.filter((kept, i) => kept.final || i >= newest)
       },
     },
+    origins: options.origins ?? noOrigins,
     artifacts: {
       put: async (name, type, content) => {
         recorded.artifacts.set(name, { type, bytes: content instanceof Uint8Array ? content : await buffer(content) })

@@ -8,6 +8,7 @@ import type { RunContext } from './context.ts'
 import { courseOf } from './course.ts'
 import type { Definition } from './definition.ts'
 import { exportEmbeddings, runEvaluations } from './results.ts'
+import { takeStart } from './start.ts'
 import { viewsOf } from './views.ts'
 import { build, prepare, starts, tell, type Work } from './work.ts'
 
@@ -37,6 +38,7 @@ async function findStart({ context, fingerprint, progress }: Work): Promise<Chec
 async function runTraining(work: Work, learner: Learner): Promise<boolean> {
   const { definition, units, corpus, context, fingerprint } = work
   const start = await findStart(work)
+  if (!start) await context.phase('take weights', () => takeStart(work, learner))
   const meta = {
     definition: fingerprint,
     engine: tf.getBackend(),

@@ -9,6 +9,8 @@ import { type ChosenUnits, chosenUnits } from './chosen.ts'
 import { checkCourse, courseOf, stepFaults } from './course.ts'
 import type { Definition } from './definition.ts'
 import { checkExpected } from './expected.ts'
+import type { From, Origins } from './from.ts'
+import { checkFrom, planStart, type StartPlan } from './start.ts'
 import { checkViews } from './views.ts'
 
 /** What an experiment will do and need. Sizes are in bytes. */
@@ -38,6 +40,8 @@ export interface Plan {
   /** Of one checkpoint without its header. */
   checkpointBytes: number
   embeddingDimension: number
+  /** What is taken from where the definition starts; absent where all weights are drawn. */
+  start?: StartPlan
 }
 
 const float = 4
@@ -160,17 +164,43 @@ function slots({ training: { optimizer, averaging } }: Definition, epochs: numbe
   return optimizers[optimizer.name].slotsPerWeight(optimizer as never) + (averaging > 0 ? 1 : 0)
 }
 
+/** What the definition starts from, judged by its header; undefined where it names nothing, or nothing can be asked. */
+async function findStart(
+  faults: Fault[],
+  definition: Definition,
+  net: NetPlan,
+  classes: number,
+  origins: Origins | undefined,
+): Promise<{ from: From; start: StartPlan } | undefined> {
+  const { from } = definition
+  const misnamed = from ? checkFrom(from) : []
+  faults.push(...misnamed)
+  if (!from || !origins || misnamed.length > 0) return undefined
+  try {
+    return planStart({ ...definition, from }, net, await origins.find(from), classes)
+  } catch (error) {
+    if (error instanceof InvalidDefinition) faults.push(...error.faults)
+    else if (error instanceof NotFound || error instanceof Damaged)
+      faults.push({ pointer: '/from', detail: `${error.message}; ${error.cure}` })
+    else throw error
+    return undefined
+  }
+}
+
 /**
  * What will run and what it will need: arithmetic on shapes, no tensor is made. Throws InvalidDefinition with every
- * impossible pair, a missing dataset included.
+ * impossible pair, a missing dataset included. With `origins` the definition in the plan says by digest what it starts
+ * from; without, that is left to whoever knows them.
  */
-export async function planExperiment(definition: Definition, bytes: ByteSource): Promise<Plan> {
+export async function planExperiment(asked: Definition, bytes: ByteSource, origins?: Origins): Promise<Plan> {
   const faults: Fault[] = []
-  const units = chosenUnits(definition)
-  faults.push(...checkExpected(definition.expected, definition.evaluations))
+  const units = chosenUnits(asked)
+  faults.push(...checkExpected(asked.expected, asked.evaluations))
   const { dataset, net, method } = units
   const corpus = await attempt(faults, '/dataset', () => dataset.unit.describe(dataset.parameters, bytes))
   const netPlan = corpus && (await attempt(faults, '/net', () => net.unit.plan(net.parameters, corpus.imageShape)))
+  const begin = netPlan && (await findStart(faults, asked, netPlan, corpus.classes, origins))
+  const definition = begin ? { ...asked, from: begin.from } : asked
   const stages = await attempt(faults, '', () => {
     checkCourse(definition, units)
     return courseOf(definition, units)
@@ -207,6 +237,7 @@ export async function planExperiment(definition: Definition, bytes: ByteSource):
     diskBytes: expectDisk(definition, corpus, { checkpointBytes, dimension: methodPlan.dimension, steps }),
     checkpointBytes,
     embeddingDimension: methodPlan.dimension,
+    ...(begin ? { start: begin.start } : {}),
   }
 }
 

@@ -1,4 +1,4 @@
-import type { Corpus } from '../data/dataset.ts'
+import type { Corpus, Dataset } from '../data/dataset.ts'
 import type { Learner } from '../models/method.ts'
 import { epochsOf } from '../models/training/stages.ts'
 import { type ChosenUnits, chosenUnits } from './chosen.ts'
@@ -32,8 +32,15 @@ export function tell(work: Work, progress: Partial<Progress>): void {
 
 /** The learner as it is before its first step. */
 export function build({ definition, units, corpus }: Pick<Work, 'definition' | 'units' | 'corpus'>): Learner {
-  const { seed } = definition
-  const { imageShape, size, classes } = corpus.train
+  return buildFor(definition, units, corpus.train)
+}
+
+/** The same for images of which only so much is known. */
+export function buildFor(
+  { seed }: Definition,
+  units: ChosenUnits,
+  { imageShape, size, classes }: Pick<Dataset, 'imageShape' | 'size' | 'classes'>,
+): Learner {
   const net = units.net.unit.build(units.net.parameters, imageShape, seed)
   return units.method.unit.build(units.method.parameters, { net, imageShape, size, classes, seed })
 }

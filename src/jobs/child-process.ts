@@ -3,7 +3,7 @@ import { createRequire } from 'node:module'
 import { createInterface } from 'node:readline'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import type { Logger } from '../experiments/context.ts'
-import type { FromChild, Progress, ToChild, ToEngineChild } from './messages.ts'
+import type { FromChild, Progress, ToChild, ToEngineChild, ToExportChild } from './messages.ts'
 
 /** How a child ended. */
 export interface Ending {
@@ -29,6 +29,7 @@ const fromSource = import.meta.url.endsWith('.ts')
 /** What a forked process runs. */
 const entries = {
   performs: fromSource ? './child.ts' : './child.js',
+  exports: fromSource ? './export-child.ts' : './export-child.js',
   'tries engines': fromSource ? './engine-child.ts' : './engine-child.js',
 }
 
@@ -72,9 +73,14 @@ export function startEngineChild(
   return start('tries engines', task, surroundings, onProgress)
 }
 
+/** Starts the process that exports a checkpoint: a net takes memory that a server has not to spare. */
+export function startExportChild(task: ToExportChild, surroundings: Surroundings): Child {
+  return start('exports', task, surroundings)
+}
+
 function start(
   what: keyof typeof entries,
-  task: ToChild | ToEngineChild,
+  task: ToChild | ToEngineChild | ToExportChild,
   { environment, log }: Surroundings,
   onProgress: (progress: Progress) => void = () => {},
 ): Child {
@@ -95,7 +101,7 @@ function start(
     // 'close' comes after 'exit', when everything it wrote has been read.
     child.once('close', (code, signal) => resolve({ said, code, signal, lastWords }))
   })
-  const tell = (message: ToChild | ToEngineChild) => {
+  const tell = (message: ToChild | ToEngineChild | ToExportChild) => {
     if (child.connected) child.send(message, () => {}) // a child that has just ended needs no telling
   }
   tell(task)

@@ -1,5 +1,6 @@
 import type { Config } from '../config.ts'
 import type { EngineChoice } from '../engine/choice.ts'
+import type { Fault } from '../errors.ts'
 import type { StopReason } from '../experiments/context.ts'
 import type { Failure, RejectedEngine } from '../experiments/run.ts'
 
@@ -34,6 +35,24 @@ export interface ToEngineChild {
   skip: readonly string[]
 }
 
+/** What the process that exports is asked: features or weights of a checkpoint, as a file. */
+export interface ToExportChild {
+  as: 'onnx' | 'safetensors'
+  definition: unknown
+  /** What the learner was built for. */
+  world: { imageShape: readonly [number, number, number]; size: number; classes: number }
+  checkpoint: { key: string; size: number; fileSha256: string }
+  /** The activations that the file makes of images; the learner's embedding where none are named. */
+  taps: readonly string[]
+  /** The preset whose names the weights get; their own where absent. */
+  names: string | undefined
+  /** What the file says of itself. */
+  facts: Record<string, string>
+  /** Where to write it. */
+  file: string
+  config: Pick<Config, 'home' | 's3' | 'secret' | 'publicUrl'>
+}
+
 /** What it tells on its way: which engine it tries next, and which does not serve. */
 export type Progress = { type: 'trying'; engine: string } | { type: 'rejected'; rejected: RejectedEngine }
 
@@ -41,6 +60,9 @@ export type Progress = { type: 'trying'; engine: string } | { type: 'rejected'; 
 export type FromChild =
   | { type: 'engine'; choice: EngineChoice }
   | { type: 'succeeded' }
+  | { type: 'exported'; size: number }
+  /** What was asked cannot be: each place, and what would be right. */
+  | { type: 'refused'; faults: readonly Fault[] }
   | { type: 'stopped'; reason: StopReason }
   /** `again`: what was missing may be there later. */
   | { type: 'failed'; failure: Failure; again: boolean }

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import type pg from 'pg'
 import { Damaged, NotFound } from '../errors.ts'
 import type { Checkpoint } from '../models/checkpoint.ts'
 import { persistently } from './fence.ts'
@@ -71,7 +72,26 @@ export async function latestCheckpoint(files: RunFiles): Promise<Checkpoint | un
   return found
 }
 
-/** Durable when it resolves; then only the newest two and the final one are left. */
+/**
+ * Removes the rows of all but the newest, the final one and those that other runs start from. They are locked first,
+ * so that no run can start from one that is about to go; one that is being taken as a start now is left for next time.
+ */
+async function prune(client: pg.ClientBase, runId: string): Promise<{ key: string }[]> {
+  const old = await client.query<{ id: string }>(
+    `SELECT id FROM checkpoints WHERE run_id = $1 AND NOT final AND id NOT IN (
+       SELECT id FROM checkpoints WHERE run_id = $1 ORDER BY attempt DESC, step DESC LIMIT $2
+     ) FOR UPDATE SKIP LOCKED`,
+    [runId, kept],
+  )
+  const { rows } = await client.query<{ key: string }>(
+    `DELETE FROM checkpoints WHERE id = ANY ($1::uuid[])
+       AND NOT EXISTS (SELECT FROM starts WHERE checkpoint_id = checkpoints.id) RETURNING key`,
+    [old.rows.map(({ id }) => id)],
+  )
+  return rows
+}
+
+/** Durable when it resolves; then only the newest two, the final one and those that other runs start from are left. */
 export async function saveCheckpoint(files: RunFiles, checkpoint: Checkpoint, final: boolean): Promise<void> {
   const { runId, attempt } = files.fence
   const { step, tensors, meta } = checkpoint
@@ -94,13 +114,7 @@ export async function saveCheckpoint(files: RunFiles, checkpoint: Checkpoint, fi
     )
     const seconds = (performance.now() - began) / 1000
     await count(client, [measured('checkpoint-bytes', size), measured('checkpoint-duration-seconds', seconds)])
-    const pruned = await client.query<{ key: string }>(
-      `DELETE FROM checkpoints WHERE run_id = $1 AND NOT final AND id NOT IN (
-         SELECT id FROM checkpoints WHERE run_id = $1 ORDER BY attempt DESC, step DESC LIMIT $2
-       ) RETURNING key`,
-      [runId, kept],
-    )
-    return [...old.rows, ...pruned.rows].map((row) => row.key).filter((other) => other !== key)
+    return [...old.rows, ...(await prune(client, runId))].map((row) => row.key).filter((other) => other !== key)
   })
   await discard(files, unused)
 }

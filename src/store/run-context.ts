@@ -10,6 +10,7 @@ import { putEmbeddings } from './embeddings.ts'
 import { fenced, persistently } from './fence.ts'
 import { openJournal } from './journal.ts'
 import type { ObjectStore } from './objects.ts'
+import { openOrigins } from './origins.ts'
 import { encodeNumbers, type Fence, type Usage } from './rows.ts'
 import { putArtifact, type RunFiles } from './stored-files.ts'
 
@@ -150,6 +151,7 @@ export async function openRunContext(options: RunContextOptions): Promise<Servic
         })
       },
     },
+    origins: openOrigins({ pool, objects }),
     artifacts: { put: async (name, type, content) => void (await own(putArtifact(files, name, type, content))) },
     embeddings: { put: (name, meta, rows) => own(putEmbeddings(files, name, meta, rows)) },
     findings: { report: (index, evaluation, findings) => own(reportFindings(files, index, evaluation, findings)) },

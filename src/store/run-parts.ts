@@ -22,6 +22,8 @@ export interface RunParts {
   /** The newest first. */
   checkpoints(runIds: Ids): ByRun<CheckpointRow>
   checkpoint(id: string): Promise<CheckpointRow | undefined>
+  /** By their own ids. */
+  checkpointsNamed(ids: Ids): Promise<Map<string, CheckpointRow>>
   artifacts(runIds: Ids): ByRun<Artifact>
   artifact(id: string): Promise<Artifact | undefined>
   embeddings(runIds: Ids): ByRun<EmbeddingSet>
@@ -69,6 +71,10 @@ export function readRunParts({ prisma, pool }: Database): RunParts {
       if (!isId(id)) return undefined
       const row = await prisma.storedCheckpoint.findUnique({ where: { id } })
       return row ? sized(row) : undefined
+    },
+    async checkpointsNamed(ids) {
+      const rows = await prisma.storedCheckpoint.findMany({ where: { id: { in: ids.filter(isId) } } })
+      return new Map(rows.map((row) => [row.id, sized(row)]))
     },
     async artifacts(runIds) {
       return byRun(runIds, (await prisma.artifact.findMany({ where: of(runIds), orderBy: { name: 'asc' } })).map(sized))

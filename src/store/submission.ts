@@ -1,4 +1,6 @@
 import type pg from 'pg'
+import { Conflict } from '../errors.ts'
+import type { From } from '../experiments/from.ts'
 import type { Needs } from '../experiments/placement.ts'
 import { record } from './events.ts'
 import { newId } from './id.ts'
@@ -17,6 +19,8 @@ export interface Submission {
   plan: unknown
   /** What its runs need of a worker. */
   needs?: Partial<Needs>
+  /** What its runs start from. */
+  from?: Pick<From, 'checkpoint' | 'weights'> | undefined
   runs?: readonly { name: string; definition: unknown }[]
   /** Where the runs stand in a trace. */
   traceparent?: string | undefined
@@ -47,6 +51,27 @@ async function claimKey(client: pg.ClientBase, key: string, fingerprint: string,
 function nameOf(definition: unknown, part: 'method' | 'dataset'): string | null {
   const name = (definition as Record<string, { name?: unknown } | undefined> | null)?.[part]?.name
   return typeof name === 'string' ? name : null
+}
+
+/** From here on the source cannot be removed. Throws Conflict where it has just been. */
+async function holdStart(
+  client: pg.ClientBase,
+  runId: string,
+  { checkpoint, weights }: NonNullable<Submission['from']>,
+): Promise<void> {
+  const { rowCount } = await client.query(
+    `INSERT INTO starts (run_id, checkpoint_id, weights_id)
+     SELECT $1, checkpoints.id, weights.id FROM (SELECT) AS one
+       LEFT JOIN (SELECT id FROM checkpoints WHERE id = $2 FOR SHARE) AS checkpoints ON true
+       LEFT JOIN (SELECT id FROM weights WHERE name = $3 FOR SHARE) AS weights ON true
+     WHERE num_nonnulls(checkpoints.id, weights.id) = 1`,
+    [runId, checkpoint ?? null, weights ?? null],
+  )
+  if (rowCount === 0)
+    throw new Conflict(
+      `${checkpoint ? `checkpoint ${checkpoint}` : `weights '${weights}'`} was removed while the run was accepted`,
+      'name another checkpoint or other weights',
+    )
 }
 
 async function insert(client: pg.ClientBase, experimentId: string, submission: Submission): Promise<string[]> {
@@ -87,6 +112,7 @@ async function insert(client: pg.ClientBase, experimentId: string, submission: S
         submission.traceparent ?? null,
       ],
     )
+    if (submission.from) await holdStart(client, id, submission.from)
     await record(client, { kind: 'run-queued', experimentId, runId: id })
     await notifyRun(client, { id, version: 0 })
   }

@@ -17,6 +17,7 @@ describe('the documentation', () => {
       '/readyz',
       '/v1/artifacts/{id}',
       '/v1/checkpoints/{id}',
+      '/v1/checkpoints/{id}/export',
       '/v1/datasets',
       '/v1/datasets/sets',
       '/v1/datasets/sets/{name}',
@@ -30,8 +31,11 @@ describe('the documentation', () => {
       '/v1/runs',
       '/v1/runs/{id}',
       '/v1/runs/{id}/cancel',
+      '/v1/runs/{id}/export',
       '/v1/runs/{id}/log',
       '/v1/runs/{id}/metrics',
+      '/v1/weights',
+      '/v1/weights/{name}',
     ])
     const { post } = document.paths['/v1/experiments']
     const { schema } = post.requestBody.content['application/json']

@@ -36,6 +36,7 @@ export function openLoaders(parts: Parts) {
     runsOfExperiment: batch((ids: string[], _: undefined) => ledger.runsOfExperiments(ids)),
     attempts: batch((ids: string[], _: undefined) => ledger.attempts(ids)),
     checkpoints: batch((ids: string[], _: undefined) => ledger.checkpoints(ids)),
+    checkpoint: batch((ids: string[], _: undefined) => ledger.checkpointsNamed(ids)),
     artifacts: batch((ids: string[], _: undefined) => ledger.artifacts(ids)),
     findings: batch((ids: string[], _: undefined) => ledger.findings(ids)),
     embeddings: batch((ids: string[], _: undefined) => ledger.embeddings(ids)),

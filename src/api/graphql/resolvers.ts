@@ -1,4 +1,5 @@
 import { compareExpected, curveOf, type Expected } from '../../experiments/expected.ts'
+import type { From } from '../../experiments/from.ts'
 import { whyWaiting } from '../../experiments/placement.ts'
 import { listUnits, type UnitKind } from '../../experiments/units.ts'
 import type { ImageSet } from '../../store/image-sets.ts'
@@ -97,6 +98,7 @@ async function expectations(run: Run, _asked: unknown, { loaders }: GraphQLParts
 }
 
 const run: Resolvers[string] = {
+  from: ({ definition }: Run) => (definition as { from?: From } | null)?.from ?? null,
   waiting: async (run: Run, _asked: unknown, { loaders }) =>
     run.state === 'queued' ? whyWaiting(run.needs, (await loaders.workers('all', undefined)) ?? []) : null,
   experiment: (run: Run, _asked: unknown, { loaders }) => loaders.experiment(run.experimentId, undefined),
@@ -112,6 +114,16 @@ const run: Resolvers[string] = {
     (await loaders.samples(run.id, between('last', last ?? 100, 1, 10_000))) ?? [],
   metrics: async (run: Run, asked: CurveArguments, { loaders }) =>
     ((await loaders.curves(run.id, readCurveArguments(asked))) ?? []).map(curveObject),
+}
+
+/** What a run starts from, and the run that made it. */
+const start: Resolvers[string] = {
+  checkpoint: ({ checkpoint }: From, _asked: unknown, { loaders }) =>
+    checkpoint === undefined ? null : loaders.checkpoint(checkpoint, undefined),
+  async run({ checkpoint }: From, _asked: unknown, { loaders }) {
+    const row = checkpoint === undefined ? undefined : await loaders.checkpoint(checkpoint, undefined)
+    return row ? loaders.run(row.runId, undefined) : null
+  },
 }
 
 /** Only what is not simply a field of the row. */
@@ -152,6 +164,7 @@ export const resolvers: Resolvers = {
       (await loaders.runsOfExperiment(experiment.id, undefined)) ?? [],
   },
   Run: run,
+  Start: start,
   Checkpoint: {
     url: ({ id }: CheckpointRow, _asked: unknown, { config }) => `${config.publicUrl}/v1/checkpoints/${id}`,
   },

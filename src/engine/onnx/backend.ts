@@ -323,20 +323,13 @@ export class OnnxBackend extends tf.KernelBackend implements Tracer {
 
   private compile(plan: Plan, roots: readonly Value[]): Compiled | Promise<Compiled> {
     const started = performance.now()
-    const { leaves, operations } = plan
     const program = this.programs?.compile(plan, roots)
     if (program) {
       this.counts.compiles++
       this.counts.compileMilliseconds += performance.now() - started
       return program
     }
-    const graph = new Graph(leaves, { blockSize: this.runtime.blockSize })
-    graph.survey(operations, roots)
-    for (const operation of operations) {
-      graph.begin(operation)
-      this.lowerings[operation.kind]!(operation, graph)
-    }
-    const { model, names, used } = graph.finish(roots)
+    const { model, names, used } = this.lowered(plan, roots)
     const opened = this.runtime.open(encodeModel(model))
     const finish = (session: CompiledSession['session']): Compiled => {
       this.counts.compiles++
@@ -345,6 +338,24 @@ export class OnnxBackend extends tf.KernelBackend implements Tracer {
       return { kind: 'session', session, feeds, names, outputs: [...new Set(names)], close: () => session.close() }
     }
     return opened instanceof Promise ? opened.then(finish) : finish(opened)
+  }
+
+  private lowered({ leaves, operations }: Plan, roots: readonly Value[]): ReturnType<Graph['finish']> {
+    const graph = new Graph(leaves, { blockSize: this.runtime.blockSize })
+    graph.survey(operations, roots)
+    for (const operation of operations) {
+      graph.begin(operation)
+      this.lowerings[operation.kind]!(operation, graph)
+    }
+    return graph.finish(roots)
+  }
+
+  /** All that the values need, as a graph that is not computed; the recording begins anew. */
+  graphOf(roots: readonly Value[]): Pick<ReturnType<Graph['finish']>, 'model' | 'names'> & { leaves: Value[] } {
+    const { recorded } = this
+    this.recorded = []
+    const plan = planFor(recorded, roots)
+    return { ...this.lowered(plan, roots), leaves: plan.leaves }
   }
 
   private keep(key: string, compiled: Compiled): Compiled {

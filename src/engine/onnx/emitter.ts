@@ -31,7 +31,8 @@ export interface Constant {
 export interface Port {
   name: string
   dtype: Dtype
-  shape: readonly number[]
+  /** A side that differs from run to run has a name instead. */
+  shape: readonly (number | string)[]
 }
 
 /** An ONNX model before its encoding. */

@@ -11,6 +11,12 @@ const varint = 0
 const bytesOf = 2
 const fixed32 = 5
 
+/** A part of a message whose bytes are not copied into it. */
+export interface Piece {
+  head: Uint8Array
+  body: Uint8Array
+}
+
 /** Protocol buffers, as far as ONNX models need them (protobuf.dev/programming-guides/encoding). */
 class Message {
   private bytes = Buffer.allocUnsafe(256)
@@ -69,6 +75,12 @@ class Message {
 
   text(field: number, text: string): void {
     this.block(field, Buffer.from(text))
+  }
+
+  /** The beginning of a block of so many bytes, which follow. */
+  begin(field: number, length: number): void {
+    this.tag(field, bytesOf)
+    this.number(length)
   }
 
   message(field: number, write: (message: Message) => void): void {
@@ -141,10 +153,62 @@ function writePort(message: Message, { name, dtype, shape }: Port): void {
     type.message(1, (tensor) => {
       tensor.integer(1, elementTypes[dtype])
       tensor.message(2, (sides) => {
-        for (const side of shape) sides.message(1, (dimension) => dimension.integer(1, side))
+        for (const side of shape)
+          sides.message(1, (dimension) => {
+            if (typeof side === 'number') dimension.integer(1, side)
+            else dimension.text(2, side)
+          })
       })
     }),
   )
+}
+
+/** A constant of a graph, its numbers apart. */
+function tensorPiece({ name, dtype, shape, values }: Constant): Piece {
+  const floats = dtype === 'float32' && values instanceof Float32Array
+  const body = floats
+    ? new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
+    : rawNumbers({ dtype, shape, values })
+  const own = new Message()
+  own.integers(1, shape)
+  own.integer(2, elementTypes[dtype])
+  own.text(8, name)
+  own.begin(9, body.length)
+  const head = new Message()
+  head.begin(5, own.written.length + body.length)
+  return { head: Buffer.concat([head.written, own.written]), body }
+}
+
+function writeOperatorSets(model: Message, nodes: readonly Node[]): void {
+  const domains = new Set(['', ...nodes.map(({ domain }) => domain)])
+  for (const domain of domains)
+    model.message(8, (set) => {
+      set.text(1, domain)
+      set.integer(2, domain === '' ? operatorSet : 1)
+    })
+}
+
+/** A model as an ONNX file, piece by piece: the numbers of its constants are not copied. `facts` are its metadata. */
+export function encodeFile(model: Model, facts: Record<string, string>): Uint8Array[] {
+  const { nodes, inputs, outputs, constants } = model
+  const graph = new Message()
+  for (const node of nodes) graph.message(1, (message) => writeNode(message, node))
+  graph.text(2, 'features')
+  for (const port of inputs) graph.message(11, (message) => writePort(message, port))
+  for (const port of outputs) graph.message(12, (message) => writePort(message, port))
+  const pieces = constants.map(tensorPiece)
+  const length = pieces.reduce((sum, { head, body }) => sum + head.length + body.length, graph.written.length)
+  const file = new Message()
+  file.integer(1, formatVersion)
+  file.text(2, 'gestalt')
+  writeOperatorSets(file, nodes)
+  for (const [key, value] of Object.entries(facts))
+    file.message(14, (entry) => {
+      entry.text(1, key)
+      entry.text(2, value)
+    })
+  file.begin(7, length)
+  return [file.written, graph.written, ...pieces.flatMap(({ head, body }) => [head, body])]
 }
 
 /** A model as the bytes of an ONNX file (onnx.proto: ModelProto). */
@@ -159,11 +223,6 @@ export function encodeModel({ nodes, inputs, outputs, constants }: Model): Uint8
     for (const port of inputs) graph.message(11, (message) => writePort(message, port))
     for (const port of outputs) graph.message(12, (message) => writePort(message, port))
   })
-  const domains = new Set(['', ...nodes.map(({ domain }) => domain)])
-  for (const domain of domains)
-    model.message(8, (set) => {
-      set.text(1, domain)
-      set.integer(2, domain === '' ? operatorSet : 1)
-    })
+  writeOperatorSets(model, nodes)
   return model.written
 }

@@ -64,7 +64,8 @@ function tracedKernel(name: string, trace: Trace, fallback: tf.KernelFunc): tf.K
   }
 }
 
-function registerKernels(backendName: string): void {
+/** Gives a backend of that name every kernel that tfjs knows. */
+export function registerKernels(backendName: string): void {
   for (const config of tf.getKernelsForBackend('cpu')) {
     const { kernelName } = config
     const fallback = fallbackKernel(config)

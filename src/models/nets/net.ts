@@ -37,6 +37,8 @@ export interface NetPlan {
   top: string
   /** In order, from the image on; a decoder mirrors them. */
   layers: readonly LayerPlan[]
+  /** Shapes of all that it learns and remembers, by the names in checkpoints: weights/conv1/filter, memory/norm1/mean. */
+  tensors: Record<string, readonly number[]>
   /** Learned numbers. */
   weights: number
   /** Numbers remembered beside them (running statistics), in bytes. */

@@ -69,12 +69,15 @@ function abilitiesOf(layers: readonly LayerPlan[]): Ability[] {
 export function planSequence(layers: readonly Layer[], imageShape: ImageShape): NetPlan {
   const taps: Record<string, Shape> = {}
   const planned: LayerPlan[] = []
+  const tensors: Record<string, Shape> = {}
   const cost = { weights: 0, memoryBytes: 0, multiplyAdds: 0 }
   const total = (starts: Record<string, Start>) =>
     Object.values(starts).reduce((sum, { shape }) => sum + sizeOf(shape), 0)
   const visit: Visit = (layer, input, output, within) => {
     if (taps[layer.name]) throw new Error(`two layers are called ${layer.name}`)
     taps[layer.name] = output
+    for (const [part, starts] of Object.entries({ weights: layer.weights?.(input), memory: layer.memory?.(input) }))
+      for (const [name, { shape }] of Object.entries(starts ?? {})) tensors[`${part}/${layer.name}/${name}`] = shape
     cost.weights += total(layer.weights?.(input) ?? {})
     cost.memoryBytes += 4 * total(layer.memory?.(input) ?? {})
     cost.multiplyAdds += layer.multiplyAdds?.(input, output) ?? 0
@@ -85,7 +88,7 @@ export function planSequence(layers: readonly Layer[], imageShape: ImageShape): 
   } catch (error) {
     refuse(layers, imageShape, error)
   }
-  return { taps, top: layers.at(-1)!.name, layers: planned, ...cost, abilities: abilitiesOf(planned) }
+  return { taps, top: layers.at(-1)!.name, layers: planned, tensors, ...cost, abilities: abilitiesOf(planned) }
 }
 
 type Named = Record<string, Variable>

@@ -78,6 +78,17 @@ export type RunSample = Prisma.RunSampleModel
  */
 export type StoredCheckpoint = Prisma.StoredCheckpointModel
 /**
+ * Model Weights
+ * Weights that were trained elsewhere, as the file that was sent. `map` says which of its tensors are taken and how;
+ * `sha256` is over the file and the map: what a definition names as its source.
+ */
+export type Weights = Prisma.WeightsModel
+/**
+ * Model Start
+ * Where a run takes its first weights from: neither can go while the run is there.
+ */
+export type Start = Prisma.StartModel
+/**
  * Model Artifact
  * A stored file; its row is written after its bytes are verified.
  */

@@ -68,7 +68,7 @@ describe('non-parametric instance discrimination', () => {
     expect(mean(losses.slice(-3))).toBeLessThan(mean(losses.slice(0, 3)))
     expect('bank' in learner.memory).toBe(given.head !== 'parametric')
     const planned = npid.plan({ dimension: 8, head: 'non-parametric', ...given } as never, {
-      net: { ...netPlan(), taps: { flat: [54] }, layers: [], top: 'flat' },
+      net: { ...netPlan(), taps: { flat: [54] }, layers: [], tensors: {}, top: 'flat' },
       size: corpus.train.size,
       classes: 4,
     })

@@ -407,6 +407,8 @@ export const ModelName = {
   RunLog: 'RunLog',
   RunSample: 'RunSample',
   StoredCheckpoint: 'StoredCheckpoint',
+  Weights: 'Weights',
+  Start: 'Start',
   Artifact: 'Artifact',
   EmbeddingSet: 'EmbeddingSet',
   Finding: 'Finding',
@@ -431,7 +433,7 @@ export type TypeMap<ExtArgs extends runtime.Types.Extensions.InternalArgs = runt
     omit: GlobalOmitOptions
   }
   meta: {
-    modelProps: "experiment" | "run" | "attempt" | "metricSeries" | "metricPoint" | "metricRollup" | "archive" | "runLog" | "runSample" | "storedCheckpoint" | "artifact" | "embeddingSet" | "finding" | "event" | "imageSet" | "worker" | "idempotencyKey" | "tally" | "tallyEntry"
+    modelProps: "experiment" | "run" | "attempt" | "metricSeries" | "metricPoint" | "metricRollup" | "archive" | "runLog" | "runSample" | "storedCheckpoint" | "weights" | "start" | "artifact" | "embeddingSet" | "finding" | "event" | "imageSet" | "worker" | "idempotencyKey" | "tally" | "tallyEntry"
     txIsolationLevel: TransactionIsolationLevel
   }
   model: {
@@ -1172,6 +1174,154 @@ export type TypeMap<ExtArgs extends runtime.Types.Extensions.InternalArgs = runt
         count: {
           args: Prisma.StoredCheckpointCountArgs<ExtArgs>
           result: runtime.Types.Utils.Optional<Prisma.StoredCheckpointCountAggregateOutputType> | number
+        }
+      }
+    }
+    Weights: {
+      payload: Prisma.$WeightsPayload<ExtArgs>
+      fields: Prisma.WeightsFieldRefs
+      operations: {
+        findUnique: {
+          args: Prisma.WeightsFindUniqueArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WeightsPayload> | null
+        }
+        findUniqueOrThrow: {
+          args: Prisma.WeightsFindUniqueOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WeightsPayload>
+        }
+        findFirst: {
+          args: Prisma.WeightsFindFirstArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WeightsPayload> | null
+        }
+        findFirstOrThrow: {
+          args: Prisma.WeightsFindFirstOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WeightsPayload>
+        }
+        findMany: {
+          args: Prisma.WeightsFindManyArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WeightsPayload>[]
+        }
+        create: {
+          args: Prisma.WeightsCreateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WeightsPayload>
+        }
+        createMany: {
+          args: Prisma.WeightsCreateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        createManyAndReturn: {
+          args: Prisma.WeightsCreateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WeightsPayload>[]
+        }
+        delete: {
+          args: Prisma.WeightsDeleteArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WeightsPayload>
+        }
+        update: {
+          args: Prisma.WeightsUpdateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WeightsPayload>
+        }
+        deleteMany: {
+          args: Prisma.WeightsDeleteManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateMany: {
+          args: Prisma.WeightsUpdateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateManyAndReturn: {
+          args: Prisma.WeightsUpdateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WeightsPayload>[]
+        }
+        upsert: {
+          args: Prisma.WeightsUpsertArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WeightsPayload>
+        }
+        aggregate: {
+          args: Prisma.WeightsAggregateArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.AggregateWeights>
+        }
+        groupBy: {
+          args: Prisma.WeightsGroupByArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.WeightsGroupByOutputType>[]
+        }
+        count: {
+          args: Prisma.WeightsCountArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.WeightsCountAggregateOutputType> | number
+        }
+      }
+    }
+    Start: {
+      payload: Prisma.$StartPayload<ExtArgs>
+      fields: Prisma.StartFieldRefs
+      operations: {
+        findUnique: {
+          args: Prisma.StartFindUniqueArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$StartPayload> | null
+        }
+        findUniqueOrThrow: {
+          args: Prisma.StartFindUniqueOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$StartPayload>
+        }
+        findFirst: {
+          args: Prisma.StartFindFirstArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$StartPayload> | null
+        }
+        findFirstOrThrow: {
+          args: Prisma.StartFindFirstOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$StartPayload>
+        }
+        findMany: {
+          args: Prisma.StartFindManyArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$StartPayload>[]
+        }
+        create: {
+          args: Prisma.StartCreateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$StartPayload>
+        }
+        createMany: {
+          args: Prisma.StartCreateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        createManyAndReturn: {
+          args: Prisma.StartCreateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$StartPayload>[]
+        }
+        delete: {
+          args: Prisma.StartDeleteArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$StartPayload>
+        }
+        update: {
+          args: Prisma.StartUpdateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$StartPayload>
+        }
+        deleteMany: {
+          args: Prisma.StartDeleteManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateMany: {
+          args: Prisma.StartUpdateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateManyAndReturn: {
+          args: Prisma.StartUpdateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$StartPayload>[]
+        }
+        upsert: {
+          args: Prisma.StartUpsertArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$StartPayload>
+        }
+        aggregate: {
+          args: Prisma.StartAggregateArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.AggregateStart>
+        }
+        groupBy: {
+          args: Prisma.StartGroupByArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.StartGroupByOutputType>[]
+        }
+        count: {
+          args: Prisma.StartCountArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.StartCountAggregateOutputType> | number
         }
       }
     }
@@ -2029,6 +2179,30 @@ export const StoredCheckpointScalarFieldEnum = {
 export type StoredCheckpointScalarFieldEnum = (typeof StoredCheckpointScalarFieldEnum)[keyof typeof StoredCheckpointScalarFieldEnum]
 
 
+export const WeightsScalarFieldEnum = {
+  id: 'id',
+  name: 'name',
+  source: 'source',
+  map: 'map',
+  key: 'key',
+  size: 'size',
+  fileSha256: 'fileSha256',
+  sha256: 'sha256',
+  createdAt: 'createdAt'
+} as const
+
+export type WeightsScalarFieldEnum = (typeof WeightsScalarFieldEnum)[keyof typeof WeightsScalarFieldEnum]
+
+
+export const StartScalarFieldEnum = {
+  runId: 'runId',
+  checkpointId: 'checkpointId',
+  weightsId: 'weightsId'
+} as const
+
+export type StartScalarFieldEnum = (typeof StartScalarFieldEnum)[keyof typeof StartScalarFieldEnum]
+
+
 export const ArtifactScalarFieldEnum = {
   id: 'id',
   runId: 'runId',
@@ -2485,6 +2659,8 @@ export type GlobalOmitConfig = {
   runLog?: Prisma.RunLogOmit
   runSample?: Prisma.RunSampleOmit
   storedCheckpoint?: Prisma.StoredCheckpointOmit
+  weights?: Prisma.WeightsOmit
+  start?: Prisma.StartOmit
   artifact?: Prisma.ArtifactOmit
   embeddingSet?: Prisma.EmbeddingSetOmit
   finding?: Prisma.FindingOmit

@@ -61,6 +61,8 @@ export const ModelName = {
   RunLog: 'RunLog',
   RunSample: 'RunSample',
   StoredCheckpoint: 'StoredCheckpoint',
+  Weights: 'Weights',
+  Start: 'Start',
   Artifact: 'Artifact',
   EmbeddingSet: 'EmbeddingSet',
   Finding: 'Finding',
@@ -235,6 +237,30 @@ export const StoredCheckpointScalarFieldEnum = {
 } as const
 
 export type StoredCheckpointScalarFieldEnum = (typeof StoredCheckpointScalarFieldEnum)[keyof typeof StoredCheckpointScalarFieldEnum]
+
+
+export const WeightsScalarFieldEnum = {
+  id: 'id',
+  name: 'name',
+  source: 'source',
+  map: 'map',
+  key: 'key',
+  size: 'size',
+  fileSha256: 'fileSha256',
+  sha256: 'sha256',
+  createdAt: 'createdAt'
+} as const
+
+export type WeightsScalarFieldEnum = (typeof WeightsScalarFieldEnum)[keyof typeof WeightsScalarFieldEnum]
+
+
+export const StartScalarFieldEnum = {
+  runId: 'runId',
+  checkpointId: 'checkpointId',
+  weightsId: 'weightsId'
+} as const
+
+export type StartScalarFieldEnum = (typeof StartScalarFieldEnum)[keyof typeof StartScalarFieldEnum]
 
 
 export const ArtifactScalarFieldEnum = {

@@ -329,6 +329,7 @@ export type RunWhereInput = {
   embeddings?: Prisma.EmbeddingSetListRelationFilter
   findings?: Prisma.FindingListRelationFilter
   archive?: Prisma.XOR<Prisma.ArchiveNullableScalarRelationFilter, Prisma.ArchiveWhereInput> | null
+  start?: Prisma.XOR<Prisma.StartNullableScalarRelationFilter, Prisma.StartWhereInput> | null
 }
 
 export type RunOrderByWithRelationInput = {
@@ -358,6 +359,7 @@ export type RunOrderByWithRelationInput = {
   embeddings?: Prisma.EmbeddingSetOrderByRelationAggregateInput
   findings?: Prisma.FindingOrderByRelationAggregateInput
   archive?: Prisma.ArchiveOrderByWithRelationInput
+  start?: Prisma.StartOrderByWithRelationInput
 }
 
 export type RunWhereUniqueInput = Prisma.AtLeast<{
@@ -390,6 +392,7 @@ export type RunWhereUniqueInput = Prisma.AtLeast<{
   embeddings?: Prisma.EmbeddingSetListRelationFilter
   findings?: Prisma.FindingListRelationFilter
   archive?: Prisma.XOR<Prisma.ArchiveNullableScalarRelationFilter, Prisma.ArchiveWhereInput> | null
+  start?: Prisma.XOR<Prisma.StartNullableScalarRelationFilter, Prisma.StartWhereInput> | null
 }, "id">
 
 export type RunOrderByWithAggregationInput = {
@@ -470,6 +473,7 @@ export type RunCreateInput = {
   embeddings?: Prisma.EmbeddingSetCreateNestedManyWithoutRunInput
   findings?: Prisma.FindingCreateNestedManyWithoutRunInput
   archive?: Prisma.ArchiveCreateNestedOneWithoutRunInput
+  start?: Prisma.StartCreateNestedOneWithoutRunInput
 }
 
 export type RunUncheckedCreateInput = {
@@ -498,6 +502,7 @@ export type RunUncheckedCreateInput = {
   embeddings?: Prisma.EmbeddingSetUncheckedCreateNestedManyWithoutRunInput
   findings?: Prisma.FindingUncheckedCreateNestedManyWithoutRunInput
   archive?: Prisma.ArchiveUncheckedCreateNestedOneWithoutRunInput
+  start?: Prisma.StartUncheckedCreateNestedOneWithoutRunInput
 }
 
 export type RunUpdateInput = {
@@ -526,6 +531,7 @@ export type RunUpdateInput = {
   embeddings?: Prisma.EmbeddingSetUpdateManyWithoutRunNestedInput
   findings?: Prisma.FindingUpdateManyWithoutRunNestedInput
   archive?: Prisma.ArchiveUpdateOneWithoutRunNestedInput
+  start?: Prisma.StartUpdateOneWithoutRunNestedInput
 }
 
 export type RunUncheckedUpdateInput = {
@@ -554,6 +560,7 @@ export type RunUncheckedUpdateInput = {
   embeddings?: Prisma.EmbeddingSetUncheckedUpdateManyWithoutRunNestedInput
   findings?: Prisma.FindingUncheckedUpdateManyWithoutRunNestedInput
   archive?: Prisma.ArchiveUncheckedUpdateOneWithoutRunNestedInput
+  start?: Prisma.StartUncheckedUpdateOneWithoutRunNestedInput
 }
 
 export type RunCreateManyInput = {
@@ -802,6 +809,20 @@ export type RunUpdateOneRequiredWithoutCheckpointsNestedInput = {
   update?: Prisma.XOR<Prisma.XOR<Prisma.RunUpdateToOneWithWhereWithoutCheckpointsInput, Prisma.RunUpdateWithoutCheckpointsInput>, Prisma.RunUncheckedUpdateWithoutCheckpointsInput>
 }
 
+export type RunCreateNestedOneWithoutStartInput = {
+  create?: Prisma.XOR<Prisma.RunCreateWithoutStartInput, Prisma.RunUncheckedCreateWithoutStartInput>
+  connectOrCreate?: Prisma.RunCreateOrConnectWithoutStartInput
+  connect?: Prisma.RunWhereUniqueInput
+}
+
+export type RunUpdateOneRequiredWithoutStartNestedInput = {
+  create?: Prisma.XOR<Prisma.RunCreateWithoutStartInput, Prisma.RunUncheckedCreateWithoutStartInput>
+  connectOrCreate?: Prisma.RunCreateOrConnectWithoutStartInput
+  upsert?: Prisma.RunUpsertWithoutStartInput
+  connect?: Prisma.RunWhereUniqueInput
+  update?: Prisma.XOR<Prisma.XOR<Prisma.RunUpdateToOneWithWhereWithoutStartInput, Prisma.RunUpdateWithoutStartInput>, Prisma.RunUncheckedUpdateWithoutStartInput>
+}
+
 export type RunCreateNestedOneWithoutArtifactsInput = {
   create?: Prisma.XOR<Prisma.RunCreateWithoutArtifactsInput, Prisma.RunUncheckedCreateWithoutArtifactsInput>
   connectOrCreate?: Prisma.RunCreateOrConnectWithoutArtifactsInput
@@ -869,6 +890,7 @@ export type RunCreateWithoutExperimentInput = {
   embeddings?: Prisma.EmbeddingSetCreateNestedManyWithoutRunInput
   findings?: Prisma.FindingCreateNestedManyWithoutRunInput
   archive?: Prisma.ArchiveCreateNestedOneWithoutRunInput
+  start?: Prisma.StartCreateNestedOneWithoutRunInput
 }
 
 export type RunUncheckedCreateWithoutExperimentInput = {
@@ -896,6 +918,7 @@ export type RunUncheckedCreateWithoutExperimentInput = {
   embeddings?: Prisma.EmbeddingSetUncheckedCreateNestedManyWithoutRunInput
   findings?: Prisma.FindingUncheckedCreateNestedManyWithoutRunInput
   archive?: Prisma.ArchiveUncheckedCreateNestedOneWithoutRunInput
+  start?: Prisma.StartUncheckedCreateNestedOneWithoutRunInput
 }
 
 export type RunCreateOrConnectWithoutExperimentInput = {
@@ -974,6 +997,7 @@ export type RunCreateWithoutAttemptsInput = {
   embeddings?: Prisma.EmbeddingSetCreateNestedManyWithoutRunInput
   findings?: Prisma.FindingCreateNestedManyWithoutRunInput
   archive?: Prisma.ArchiveCreateNestedOneWithoutRunInput
+  start?: Prisma.StartCreateNestedOneWithoutRunInput
 }
 
 export type RunUncheckedCreateWithoutAttemptsInput = {
@@ -1001,6 +1025,7 @@ export type RunUncheckedCreateWithoutAttemptsInput = {
   embeddings?: Prisma.EmbeddingSetUncheckedCreateNestedManyWithoutRunInput
   findings?: Prisma.FindingUncheckedCreateNestedManyWithoutRunInput
   archive?: Prisma.ArchiveUncheckedCreateNestedOneWithoutRunInput
+  start?: Prisma.StartUncheckedCreateNestedOneWithoutRunInput
 }
 
 export type RunCreateOrConnectWithoutAttemptsInput = {
@@ -1044,6 +1069,7 @@ export type RunUpdateWithoutAttemptsInput = {
   embeddings?: Prisma.EmbeddingSetUpdateManyWithoutRunNestedInput
   findings?: Prisma.FindingUpdateManyWithoutRunNestedInput
   archive?: Prisma.ArchiveUpdateOneWithoutRunNestedInput
+  start?: Prisma.StartUpdateOneWithoutRunNestedInput
 }
 
 export type RunUncheckedUpdateWithoutAttemptsInput = {
@@ -1071,6 +1097,7 @@ export type RunUncheckedUpdateWithoutAttemptsInput = {
   embeddings?: Prisma.EmbeddingSetUncheckedUpdateManyWithoutRunNestedInput
   findings?: Prisma.FindingUncheckedUpdateManyWithoutRunNestedInput
   archive?: Prisma.ArchiveUncheckedUpdateOneWithoutRunNestedInput
+  start?: Prisma.StartUncheckedUpdateOneWithoutRunNestedInput
 }
 
 export type RunCreateWithoutArchiveInput = {
@@ -1098,6 +1125,7 @@ export type RunCreateWithoutArchiveInput = {
   artifacts?: Prisma.ArtifactCreateNestedManyWithoutRunInput
   embeddings?: Prisma.EmbeddingSetCreateNestedManyWithoutRunInput
   findings?: Prisma.FindingCreateNestedManyWithoutRunInput
+  start?: Prisma.StartCreateNestedOneWithoutRunInput
 }
 
 export type RunUncheckedCreateWithoutArchiveInput = {
@@ -1125,6 +1153,7 @@ export type RunUncheckedCreateWithoutArchiveInput = {
   artifacts?: Prisma.ArtifactUncheckedCreateNestedManyWithoutRunInput
   embeddings?: Prisma.EmbeddingSetUncheckedCreateNestedManyWithoutRunInput
   findings?: Prisma.FindingUncheckedCreateNestedManyWithoutRunInput
+  start?: Prisma.StartUncheckedCreateNestedOneWithoutRunInput
 }
 
 export type RunCreateOrConnectWithoutArchiveInput = {
@@ -1168,6 +1197,7 @@ export type RunUpdateWithoutArchiveInput = {
   artifacts?: Prisma.ArtifactUpdateManyWithoutRunNestedInput
   embeddings?: Prisma.EmbeddingSetUpdateManyWithoutRunNestedInput
   findings?: Prisma.FindingUpdateManyWithoutRunNestedInput
+  start?: Prisma.StartUpdateOneWithoutRunNestedInput
 }
 
 export type RunUncheckedUpdateWithoutArchiveInput = {
@@ -1195,6 +1225,7 @@ export type RunUncheckedUpdateWithoutArchiveInput = {
   artifacts?: Prisma.ArtifactUncheckedUpdateManyWithoutRunNestedInput
   embeddings?: Prisma.EmbeddingSetUncheckedUpdateManyWithoutRunNestedInput
   findings?: Prisma.FindingUncheckedUpdateManyWithoutRunNestedInput
+  start?: Prisma.StartUncheckedUpdateOneWithoutRunNestedInput
 }
 
 export type RunCreateWithoutCheckpointsInput = {
@@ -1222,6 +1253,7 @@ export type RunCreateWithoutCheckpointsInput = {
   embeddings?: Prisma.EmbeddingSetCreateNestedManyWithoutRunInput
   findings?: Prisma.FindingCreateNestedManyWithoutRunInput
   archive?: Prisma.ArchiveCreateNestedOneWithoutRunInput
+  start?: Prisma.StartCreateNestedOneWithoutRunInput
 }
 
 export type RunUncheckedCreateWithoutCheckpointsInput = {
@@ -1249,6 +1281,7 @@ export type RunUncheckedCreateWithoutCheckpointsInput = {
   embeddings?: Prisma.EmbeddingSetUncheckedCreateNestedManyWithoutRunInput
   findings?: Prisma.FindingUncheckedCreateNestedManyWithoutRunInput
   archive?: Prisma.ArchiveUncheckedCreateNestedOneWithoutRunInput
+  start?: Prisma.StartUncheckedCreateNestedOneWithoutRunInput
 }
 
 export type RunCreateOrConnectWithoutCheckpointsInput = {
@@ -1292,6 +1325,7 @@ export type RunUpdateWithoutCheckpointsInput = {
   embeddings?: Prisma.EmbeddingSetUpdateManyWithoutRunNestedInput
   findings?: Prisma.FindingUpdateManyWithoutRunNestedInput
   archive?: Prisma.ArchiveUpdateOneWithoutRunNestedInput
+  start?: Prisma.StartUpdateOneWithoutRunNestedInput
 }
 
 export type RunUncheckedUpdateWithoutCheckpointsInput = {
@@ -1315,6 +1349,135 @@ export type RunUncheckedUpdateWithoutCheckpointsInput = {
   finishedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   traceparent?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   attempts?: Prisma.AttemptUncheckedUpdateManyWithoutRunNestedInput
+  artifacts?: Prisma.ArtifactUncheckedUpdateManyWithoutRunNestedInput
+  embeddings?: Prisma.EmbeddingSetUncheckedUpdateManyWithoutRunNestedInput
+  findings?: Prisma.FindingUncheckedUpdateManyWithoutRunNestedInput
+  archive?: Prisma.ArchiveUncheckedUpdateOneWithoutRunNestedInput
+  start?: Prisma.StartUncheckedUpdateOneWithoutRunNestedInput
+}
+
+export type RunCreateWithoutStartInput = {
+  id: string
+  name: string
+  state?: $Enums.RunState
+  priority: number
+  method?: string | null
+  dataset?: string | null
+  definition: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  needs?: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  progress?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
+  failure?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
+  attempt?: number
+  version?: number
+  cancelRequested?: boolean
+  createdAt?: Date | string
+  queuedAt?: Date | string
+  startedAt?: Date | string | null
+  finishedAt?: Date | string | null
+  traceparent?: string | null
+  experiment: Prisma.ExperimentCreateNestedOneWithoutRunsInput
+  attempts?: Prisma.AttemptCreateNestedManyWithoutRunInput
+  checkpoints?: Prisma.StoredCheckpointCreateNestedManyWithoutRunInput
+  artifacts?: Prisma.ArtifactCreateNestedManyWithoutRunInput
+  embeddings?: Prisma.EmbeddingSetCreateNestedManyWithoutRunInput
+  findings?: Prisma.FindingCreateNestedManyWithoutRunInput
+  archive?: Prisma.ArchiveCreateNestedOneWithoutRunInput
+}
+
+export type RunUncheckedCreateWithoutStartInput = {
+  id: string
+  experimentId: string
+  name: string
+  state?: $Enums.RunState
+  priority: number
+  method?: string | null
+  dataset?: string | null
+  definition: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  needs?: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  progress?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
+  failure?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
+  attempt?: number
+  version?: number
+  cancelRequested?: boolean
+  createdAt?: Date | string
+  queuedAt?: Date | string
+  startedAt?: Date | string | null
+  finishedAt?: Date | string | null
+  traceparent?: string | null
+  attempts?: Prisma.AttemptUncheckedCreateNestedManyWithoutRunInput
+  checkpoints?: Prisma.StoredCheckpointUncheckedCreateNestedManyWithoutRunInput
+  artifacts?: Prisma.ArtifactUncheckedCreateNestedManyWithoutRunInput
+  embeddings?: Prisma.EmbeddingSetUncheckedCreateNestedManyWithoutRunInput
+  findings?: Prisma.FindingUncheckedCreateNestedManyWithoutRunInput
+  archive?: Prisma.ArchiveUncheckedCreateNestedOneWithoutRunInput
+}
+
+export type RunCreateOrConnectWithoutStartInput = {
+  where: Prisma.RunWhereUniqueInput
+  create: Prisma.XOR<Prisma.RunCreateWithoutStartInput, Prisma.RunUncheckedCreateWithoutStartInput>
+}
+
+export type RunUpsertWithoutStartInput = {
+  update: Prisma.XOR<Prisma.RunUpdateWithoutStartInput, Prisma.RunUncheckedUpdateWithoutStartInput>
+  create: Prisma.XOR<Prisma.RunCreateWithoutStartInput, Prisma.RunUncheckedCreateWithoutStartInput>
+  where?: Prisma.RunWhereInput
+}
+
+export type RunUpdateToOneWithWhereWithoutStartInput = {
+  where?: Prisma.RunWhereInput
+  data: Prisma.XOR<Prisma.RunUpdateWithoutStartInput, Prisma.RunUncheckedUpdateWithoutStartInput>
+}
+
+export type RunUpdateWithoutStartInput = {
+  id?: Prisma.StringFieldUpdateOperationsInput | string
+  name?: Prisma.StringFieldUpdateOperationsInput | string
+  state?: Prisma.EnumRunStateFieldUpdateOperationsInput | $Enums.RunState
+  priority?: Prisma.IntFieldUpdateOperationsInput | number
+  method?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
+  dataset?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
+  definition?: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  needs?: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  progress?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
+  failure?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
+  attempt?: Prisma.IntFieldUpdateOperationsInput | number
+  version?: Prisma.IntFieldUpdateOperationsInput | number
+  cancelRequested?: Prisma.BoolFieldUpdateOperationsInput | boolean
+  createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
+  queuedAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
+  startedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
+  finishedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
+  traceparent?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
+  experiment?: Prisma.ExperimentUpdateOneRequiredWithoutRunsNestedInput
+  attempts?: Prisma.AttemptUpdateManyWithoutRunNestedInput
+  checkpoints?: Prisma.StoredCheckpointUpdateManyWithoutRunNestedInput
+  artifacts?: Prisma.ArtifactUpdateManyWithoutRunNestedInput
+  embeddings?: Prisma.EmbeddingSetUpdateManyWithoutRunNestedInput
+  findings?: Prisma.FindingUpdateManyWithoutRunNestedInput
+  archive?: Prisma.ArchiveUpdateOneWithoutRunNestedInput
+}
+
+export type RunUncheckedUpdateWithoutStartInput = {
+  id?: Prisma.StringFieldUpdateOperationsInput | string
+  experimentId?: Prisma.StringFieldUpdateOperationsInput | string
+  name?: Prisma.StringFieldUpdateOperationsInput | string
+  state?: Prisma.EnumRunStateFieldUpdateOperationsInput | $Enums.RunState
+  priority?: Prisma.IntFieldUpdateOperationsInput | number
+  method?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
+  dataset?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
+  definition?: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  needs?: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  progress?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
+  failure?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
+  attempt?: Prisma.IntFieldUpdateOperationsInput | number
+  version?: Prisma.IntFieldUpdateOperationsInput | number
+  cancelRequested?: Prisma.BoolFieldUpdateOperationsInput | boolean
+  createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
+  queuedAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
+  startedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
+  finishedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
+  traceparent?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
+  attempts?: Prisma.AttemptUncheckedUpdateManyWithoutRunNestedInput
+  checkpoints?: Prisma.StoredCheckpointUncheckedUpdateManyWithoutRunNestedInput
   artifacts?: Prisma.ArtifactUncheckedUpdateManyWithoutRunNestedInput
   embeddings?: Prisma.EmbeddingSetUncheckedUpdateManyWithoutRunNestedInput
   findings?: Prisma.FindingUncheckedUpdateManyWithoutRunNestedInput
@@ -1346,6 +1509,7 @@ export type RunCreateWithoutArtifactsInput = {
   embeddings?: Prisma.EmbeddingSetCreateNestedManyWithoutRunInput
   findings?: Prisma.FindingCreateNestedManyWithoutRunInput
   archive?: Prisma.ArchiveCreateNestedOneWithoutRunInput
+  start?: Prisma.StartCreateNestedOneWithoutRunInput
 }
 
 export type RunUncheckedCreateWithoutArtifactsInput = {
@@ -1373,6 +1537,7 @@ export type RunUncheckedCreateWithoutArtifactsInput = {
   embeddings?: Prisma.EmbeddingSetUncheckedCreateNestedManyWithoutRunInput
   findings?: Prisma.FindingUncheckedCreateNestedManyWithoutRunInput
   archive?: Prisma.ArchiveUncheckedCreateNestedOneWithoutRunInput
+  start?: Prisma.StartUncheckedCreateNestedOneWithoutRunInput
 }
 
 export type RunCreateOrConnectWithoutArtifactsInput = {
@@ -1416,6 +1581,7 @@ export type RunUpdateWithoutArtifactsInput = {
   embeddings?: Prisma.EmbeddingSetUpdateManyWithoutRunNestedInput
   findings?: Prisma.FindingUpdateManyWithoutRunNestedInput
   archive?: Prisma.ArchiveUpdateOneWithoutRunNestedInput
+  start?: Prisma.StartUpdateOneWithoutRunNestedInput
 }
 
 export type RunUncheckedUpdateWithoutArtifactsInput = {
@@ -1443,6 +1609,7 @@ export type RunUncheckedUpdateWithoutArtifactsInput = {
   embeddings?: Prisma.EmbeddingSetUncheckedUpdateManyWithoutRunNestedInput
   findings?: Prisma.FindingUncheckedUpdateManyWithoutRunNestedInput
   archive?: Prisma.ArchiveUncheckedUpdateOneWithoutRunNestedInput
+  start?: Prisma.StartUncheckedUpdateOneWithoutRunNestedInput
 }
 
 export type RunCreateWithoutEmbeddingsInput = {
@@ -1470,6 +1637,7 @@ export type RunCreateWithoutEmbeddingsInput = {
   artifacts?: Prisma.ArtifactCreateNestedManyWithoutRunInput
   findings?: Prisma.FindingCreateNestedManyWithoutRunInput
   archive?: Prisma.ArchiveCreateNestedOneWithoutRunInput
+  start?: Prisma.StartCreateNestedOneWithoutRunInput
 }
 
 export type RunUncheckedCreateWithoutEmbeddingsInput = {
@@ -1497,6 +1665,7 @@ export type RunUncheckedCreateWithoutEmbeddingsInput = {
   artifacts?: Prisma.ArtifactUncheckedCreateNestedManyWithoutRunInput
   findings?: Prisma.FindingUncheckedCreateNestedManyWithoutRunInput
   archive?: Prisma.ArchiveUncheckedCreateNestedOneWithoutRunInput
+  start?: Prisma.StartUncheckedCreateNestedOneWithoutRunInput
 }
 
 export type RunCreateOrConnectWithoutEmbeddingsInput = {
@@ -1540,6 +1709,7 @@ export type RunUpdateWithoutEmbeddingsInput = {
   artifacts?: Prisma.ArtifactUpdateManyWithoutRunNestedInput
   findings?: Prisma.FindingUpdateManyWithoutRunNestedInput
   archive?: Prisma.ArchiveUpdateOneWithoutRunNestedInput
+  start?: Prisma.StartUpdateOneWithoutRunNestedInput
 }
 
 export type RunUncheckedUpdateWithoutEmbeddingsInput = {
@@ -1567,6 +1737,7 @@ export type RunUncheckedUpdateWithoutEmbeddingsInput = {
   artifacts?: Prisma.ArtifactUncheckedUpdateManyWithoutRunNestedInput
   findings?: Prisma.FindingUncheckedUpdateManyWithoutRunNestedInput
   archive?: Prisma.ArchiveUncheckedUpdateOneWithoutRunNestedInput
+  start?: Prisma.StartUncheckedUpdateOneWithoutRunNestedInput
 }
 
 export type RunCreateWithoutFindingsInput = {
@@ -1594,6 +1765,7 @@ export type RunCreateWithoutFindingsInput = {
   artifacts?: Prisma.ArtifactCreateNestedManyWithoutRunInput
   embeddings?: Prisma.EmbeddingSetCreateNestedManyWithoutRunInput
   archive?: Prisma.ArchiveCreateNestedOneWithoutRunInput
+  start?: Prisma.StartCreateNestedOneWithoutRunInput
 }
 
 export type RunUncheckedCreateWithoutFindingsInput = {
@@ -1621,6 +1793,7 @@ export type RunUncheckedCreateWithoutFindingsInput = {
   artifacts?: Prisma.ArtifactUncheckedCreateNestedManyWithoutRunInput
   embeddings?: Prisma.EmbeddingSetUncheckedCreateNestedManyWithoutRunInput
   archive?: Prisma.ArchiveUncheckedCreateNestedOneWithoutRunInput
+  start?: Prisma.StartUncheckedCreateNestedOneWithoutRunInput
 }
 
 export type RunCreateOrConnectWithoutFindingsInput = {
@@ -1664,6 +1837,7 @@ export type RunUpdateWithoutFindingsInput = {
   artifacts?: Prisma.ArtifactUpdateManyWithoutRunNestedInput
   embeddings?: Prisma.EmbeddingSetUpdateManyWithoutRunNestedInput
   archive?: Prisma.ArchiveUpdateOneWithoutRunNestedInput
+  start?: Prisma.StartUpdateOneWithoutRunNestedInput
 }
 
 export type RunUncheckedUpdateWithoutFindingsInput = {
@@ -1691,6 +1865,7 @@ export type RunUncheckedUpdateWithoutFindingsInput = {
   artifacts?: Prisma.ArtifactUncheckedUpdateManyWithoutRunNestedInput
   embeddings?: Prisma.EmbeddingSetUncheckedUpdateManyWithoutRunNestedInput
   archive?: Prisma.ArchiveUncheckedUpdateOneWithoutRunNestedInput
+  start?: Prisma.StartUncheckedUpdateOneWithoutRunNestedInput
 }
 
 export type RunCreateManyExperimentInput = {
@@ -1739,6 +1914,7 @@ export type RunUpdateWithoutExperimentInput = {
   embeddings?: Prisma.EmbeddingSetUpdateManyWithoutRunNestedInput
   findings?: Prisma.FindingUpdateManyWithoutRunNestedInput
   archive?: Prisma.ArchiveUpdateOneWithoutRunNestedInput
+  start?: Prisma.StartUpdateOneWithoutRunNestedInput
 }
 
 export type RunUncheckedUpdateWithoutExperimentInput = {
@@ -1766,6 +1942,7 @@ export type RunUncheckedUpdateWithoutExperimentInput = {
   embeddings?: Prisma.EmbeddingSetUncheckedUpdateManyWithoutRunNestedInput
   findings?: Prisma.FindingUncheckedUpdateManyWithoutRunNestedInput
   archive?: Prisma.ArchiveUncheckedUpdateOneWithoutRunNestedInput
+  start?: Prisma.StartUncheckedUpdateOneWithoutRunNestedInput
 }
 
 export type RunUncheckedUpdateManyWithoutExperimentInput = {
@@ -1883,6 +2060,7 @@ export type RunSelect<ExtArgs extends runtime.Types.Extensions.InternalArgs = ru
   embeddings?: boolean | Prisma.Run$embeddingsArgs<ExtArgs>
   findings?: boolean | Prisma.Run$findingsArgs<ExtArgs>
   archive?: boolean | Prisma.Run$archiveArgs<ExtArgs>
+  start?: boolean | Prisma.Run$startArgs<ExtArgs>
   _count?: boolean | Prisma.RunCountOutputTypeDefaultArgs<ExtArgs>
 }, ExtArgs["result"]["run"]>
 
@@ -1963,6 +2141,7 @@ export type RunInclude<ExtArgs extends runtime.Types.Extensions.InternalArgs = r
   embeddings?: boolean | Prisma.Run$embeddingsArgs<ExtArgs>
   findings?: boolean | Prisma.Run$findingsArgs<ExtArgs>
   archive?: boolean | Prisma.Run$archiveArgs<ExtArgs>
+  start?: boolean | Prisma.Run$startArgs<ExtArgs>
   _count?: boolean | Prisma.RunCountOutputTypeDefaultArgs<ExtArgs>
 }
 export type RunIncludeCreateManyAndReturn<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = {
@@ -1982,6 +2161,7 @@ export type $RunPayload<ExtArgs extends runtime.Types.Extensions.InternalArgs = 
     embeddings: Prisma.$EmbeddingSetPayload<ExtArgs>[]
     findings: Prisma.$FindingPayload<ExtArgs>[]
     archive: Prisma.$ArchivePayload<ExtArgs> | null
+    start: Prisma.$StartPayload<ExtArgs> | null
   }
   scalars: runtime.Types.Extensions.GetPayloadResult<{
     id: string
@@ -2407,6 +2587,7 @@ export interface Prisma__RunClient<T, Null = never, ExtArgs extends runtime.Type
   embeddings<T extends Prisma.Run$embeddingsArgs<ExtArgs> = {}>(args?: Prisma.Subset<T, Prisma.Run$embeddingsArgs<ExtArgs>>): Prisma.PrismaPromise<runtime.Types.Result.GetResult<Prisma.$EmbeddingSetPayload<ExtArgs>, T, "findMany", GlobalOmitOptions> | Null>
   findings<T extends Prisma.Run$findingsArgs<ExtArgs> = {}>(args?: Prisma.Subset<T, Prisma.Run$findingsArgs<ExtArgs>>): Prisma.PrismaPromise<runtime.Types.Result.GetResult<Prisma.$FindingPayload<ExtArgs>, T, "findMany", GlobalOmitOptions> | Null>
   archive<T extends Prisma.Run$archiveArgs<ExtArgs> = {}>(args?: Prisma.Subset<T, Prisma.Run$archiveArgs<ExtArgs>>): Prisma.Prisma__ArchiveClient<runtime.Types.Result.GetResult<Prisma.$ArchivePayload<ExtArgs>, T, "findUniqueOrThrow", GlobalOmitOptions> | null, null, ExtArgs, GlobalOmitOptions>
+  start<T extends Prisma.Run$startArgs<ExtArgs> = {}>(args?: Prisma.Subset<T, Prisma.Run$startArgs<ExtArgs>>): Prisma.Prisma__StartClient<runtime.Types.Result.GetResult<Prisma.$StartPayload<ExtArgs>, T, "findUniqueOrThrow", GlobalOmitOptions> | null, null, ExtArgs, GlobalOmitOptions>
   /**
    * Attaches callbacks for the resolution and/or rejection of the Promise.
    * @param onfulfilled The callback to execute when the Promise is resolved.
@@ -2992,6 +3173,25 @@ export type Run$archiveArgs<ExtArgs extends runtime.Types.Extensions.InternalArg
    */
   include?: Prisma.ArchiveInclude<ExtArgs> | null
   where?: Prisma.ArchiveWhereInput
+}
+
+/**
+ * Run.start
+ */
+export type Run$startArgs<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = {
+  /**
+   * Select specific fields to fetch from the Start
+   */
+  select?: Prisma.StartSelect<ExtArgs> | null
+  /**
+   * Omit specific fields from the Start
+   */
+  omit?: Prisma.StartOmit<ExtArgs> | null
+  /**
+   * Choose, which related nodes to fetch as well
+   */
+  include?: Prisma.StartInclude<ExtArgs> | null
+  where?: Prisma.StartWhereInput
 }
 
 /**

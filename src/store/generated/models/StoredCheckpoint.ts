@@ -257,6 +257,7 @@ export type StoredCheckpointWhereInput = {
   sha256?: Prisma.StringFilter<"StoredCheckpoint"> | string
   createdAt?: Prisma.DateTimeFilter<"StoredCheckpoint"> | Date | string
   run?: Prisma.XOR<Prisma.RunScalarRelationFilter, Prisma.RunWhereInput>
+  starts?: Prisma.StartListRelationFilter
 }
 
 export type StoredCheckpointOrderByWithRelationInput = {
@@ -270,6 +271,7 @@ export type StoredCheckpointOrderByWithRelationInput = {
   sha256?: Prisma.SortOrder
   createdAt?: Prisma.SortOrder
   run?: Prisma.RunOrderByWithRelationInput
+  starts?: Prisma.StartOrderByRelationAggregateInput
 }
 
 export type StoredCheckpointWhereUniqueInput = Prisma.AtLeast<{
@@ -287,6 +289,7 @@ export type StoredCheckpointWhereUniqueInput = Prisma.AtLeast<{
   sha256?: Prisma.StringFilter<"StoredCheckpoint"> | string
   createdAt?: Prisma.DateTimeFilter<"StoredCheckpoint"> | Date | string
   run?: Prisma.XOR<Prisma.RunScalarRelationFilter, Prisma.RunWhereInput>
+  starts?: Prisma.StartListRelationFilter
 }, "id" | "runId_step_attempt">
 
 export type StoredCheckpointOrderByWithAggregationInput = {
@@ -331,6 +334,7 @@ export type StoredCheckpointCreateInput = {
   sha256: string
   createdAt?: Date | string
   run: Prisma.RunCreateNestedOneWithoutCheckpointsInput
+  starts?: Prisma.StartCreateNestedManyWithoutCheckpointInput
 }
 
 export type StoredCheckpointUncheckedCreateInput = {
@@ -343,6 +347,7 @@ export type StoredCheckpointUncheckedCreateInput = {
   size: bigint | number
   sha256: string
   createdAt?: Date | string
+  starts?: Prisma.StartUncheckedCreateNestedManyWithoutCheckpointInput
 }
 
 export type StoredCheckpointUpdateInput = {
@@ -355,6 +360,7 @@ export type StoredCheckpointUpdateInput = {
   sha256?: Prisma.StringFieldUpdateOperationsInput | string
   createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   run?: Prisma.RunUpdateOneRequiredWithoutCheckpointsNestedInput
+  starts?: Prisma.StartUpdateManyWithoutCheckpointNestedInput
 }
 
 export type StoredCheckpointUncheckedUpdateInput = {
@@ -367,6 +373,7 @@ export type StoredCheckpointUncheckedUpdateInput = {
   size?: Prisma.BigIntFieldUpdateOperationsInput | bigint | number
   sha256?: Prisma.StringFieldUpdateOperationsInput | string
   createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
+  starts?: Prisma.StartUncheckedUpdateManyWithoutCheckpointNestedInput
 }
 
 export type StoredCheckpointCreateManyInput = {
@@ -468,6 +475,11 @@ export type StoredCheckpointSumOrderByAggregateInput = {
   size?: Prisma.SortOrder
 }
 
+export type StoredCheckpointNullableScalarRelationFilter = {
+  is?: Prisma.StoredCheckpointWhereInput | null
+  isNot?: Prisma.StoredCheckpointWhereInput | null
+}
+
 export type StoredCheckpointCreateNestedManyWithoutRunInput = {
   create?: Prisma.XOR<Prisma.StoredCheckpointCreateWithoutRunInput, Prisma.StoredCheckpointUncheckedCreateWithoutRunInput> | Prisma.StoredCheckpointCreateWithoutRunInput[] | Prisma.StoredCheckpointUncheckedCreateWithoutRunInput[]
   connectOrCreate?: Prisma.StoredCheckpointCreateOrConnectWithoutRunInput | Prisma.StoredCheckpointCreateOrConnectWithoutRunInput[]
@@ -510,6 +522,22 @@ export type StoredCheckpointUncheckedUpdateManyWithoutRunNestedInput = {
   deleteMany?: Prisma.StoredCheckpointScalarWhereInput | Prisma.StoredCheckpointScalarWhereInput[]
 }
 
+export type StoredCheckpointCreateNestedOneWithoutStartsInput = {
+  create?: Prisma.XOR<Prisma.StoredCheckpointCreateWithoutStartsInput, Prisma.StoredCheckpointUncheckedCreateWithoutStartsInput>
+  connectOrCreate?: Prisma.StoredCheckpointCreateOrConnectWithoutStartsInput
+  connect?: Prisma.StoredCheckpointWhereUniqueInput
+}
+
+export type StoredCheckpointUpdateOneWithoutStartsNestedInput = {
+  create?: Prisma.XOR<Prisma.StoredCheckpointCreateWithoutStartsInput, Prisma.StoredCheckpointUncheckedCreateWithoutStartsInput>
+  connectOrCreate?: Prisma.StoredCheckpointCreateOrConnectWithoutStartsInput
+  upsert?: Prisma.StoredCheckpointUpsertWithoutStartsInput
+  disconnect?: Prisma.StoredCheckpointWhereInput | boolean
+  delete?: Prisma.StoredCheckpointWhereInput | boolean
+  connect?: Prisma.StoredCheckpointWhereUniqueInput
+  update?: Prisma.XOR<Prisma.XOR<Prisma.StoredCheckpointUpdateToOneWithWhereWithoutStartsInput, Prisma.StoredCheckpointUpdateWithoutStartsInput>, Prisma.StoredCheckpointUncheckedUpdateWithoutStartsInput>
+}
+
 export type StoredCheckpointCreateWithoutRunInput = {
   id: string
   attempt: number
@@ -519,6 +547,7 @@ export type StoredCheckpointCreateWithoutRunInput = {
   size: bigint | number
   sha256: string
   createdAt?: Date | string
+  starts?: Prisma.StartCreateNestedManyWithoutCheckpointInput
 }
 
 export type StoredCheckpointUncheckedCreateWithoutRunInput = {
@@ -530,6 +559,7 @@ export type StoredCheckpointUncheckedCreateWithoutRunInput = {
   size: bigint | number
   sha256: string
   createdAt?: Date | string
+  starts?: Prisma.StartUncheckedCreateNestedManyWithoutCheckpointInput
 }
 
 export type StoredCheckpointCreateOrConnectWithoutRunInput = {
@@ -573,6 +603,70 @@ export type StoredCheckpointScalarWhereInput = {
   createdAt?: Prisma.DateTimeFilter<"StoredCheckpoint"> | Date | string
 }
 
+export type StoredCheckpointCreateWithoutStartsInput = {
+  id: string
+  attempt: number
+  step: number
+  final: boolean
+  key: string
+  size: bigint | number
+  sha256: string
+  createdAt?: Date | string
+  run: Prisma.RunCreateNestedOneWithoutCheckpointsInput
+}
+
+export type StoredCheckpointUncheckedCreateWithoutStartsInput = {
+  id: string
+  runId: string
+  attempt: number
+  step: number
+  final: boolean
+  key: string
+  size: bigint | number
+  sha256: string
+  createdAt?: Date | string
+}
+
+export type StoredCheckpointCreateOrConnectWithoutStartsInput = {
+  where: Prisma.StoredCheckpointWhereUniqueInput
+  create: Prisma.XOR<Prisma.StoredCheckpointCreateWithoutStartsInput, Prisma.StoredCheckpointUncheckedCreateWithoutStartsInput>
+}
+
+export type StoredCheckpointUpsertWithoutStartsInput = {
+  update: Prisma.XOR<Prisma.StoredCheckpointUpdateWithoutStartsInput, Prisma.StoredCheckpointUncheckedUpdateWithoutStartsInput>
+  create: Prisma.XOR<Prisma.StoredCheckpointCreateWithoutStartsInput, Prisma.StoredCheckpointUncheckedCreateWithoutStartsInput>
+  where?: Prisma.StoredCheckpointWhereInput
+}
+
+export type StoredCheckpointUpdateToOneWithWhereWithoutStartsInput = {
+  where?: Prisma.StoredCheckpointWhereInput
+  data: Prisma.XOR<Prisma.StoredCheckpointUpdateWithoutStartsInput, Prisma.StoredCheckpointUncheckedUpdateWithoutStartsInput>
+}
+
+export type StoredCheckpointUpdateWithoutStartsInput = {
+  id?: Prisma.StringFieldUpdateOperationsInput | string
+  attempt?: Prisma.IntFieldUpdateOperationsInput | number
+  step?: Prisma.IntFieldUpdateOperationsInput | number
+  final?: Prisma.BoolFieldUpdateOperationsInput | boolean
+  key?: Prisma.StringFieldUpdateOperationsInput | string
+  size?: Prisma.BigIntFieldUpdateOperationsInput | bigint | number
+  sha256?: Prisma.StringFieldUpdateOperationsInput | string
+  createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
+  run?: Prisma.RunUpdateOneRequiredWithoutCheckpointsNestedInput
+}
+
+export type StoredCheckpointUncheckedUpdateWithoutStartsInput = {
+  id?: Prisma.StringFieldUpdateOperationsInput | string
+  runId?: Prisma.StringFieldUpdateOperationsInput | string
+  attempt?: Prisma.IntFieldUpdateOperationsInput | number
+  step?: Prisma.IntFieldUpdateOperationsInput | number
+  final?: Prisma.BoolFieldUpdateOperationsInput | boolean
+  key?: Prisma.StringFieldUpdateOperationsInput | string
+  size?: Prisma.BigIntFieldUpdateOperationsInput | bigint | number
+  sha256?: Prisma.StringFieldUpdateOperationsInput | string
+  createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
+}
+
 export type StoredCheckpointCreateManyRunInput = {
   id: string
   attempt: number
@@ -593,6 +687,7 @@ export type StoredCheckpointUpdateWithoutRunInput = {
   size?: Prisma.BigIntFieldUpdateOperationsInput | bigint | number
   sha256?: Prisma.StringFieldUpdateOperationsInput | string
   createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
+  starts?: Prisma.StartUpdateManyWithoutCheckpointNestedInput
 }
 
 export type StoredCheckpointUncheckedUpdateWithoutRunInput = {
@@ -604,6 +699,7 @@ export type StoredCheckpointUncheckedUpdateWithoutRunInput = {
   size?: Prisma.BigIntFieldUpdateOperationsInput | bigint | number
   sha256?: Prisma.StringFieldUpdateOperationsInput | string
   createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
+  starts?: Prisma.StartUncheckedUpdateManyWithoutCheckpointNestedInput
 }
 
 export type StoredCheckpointUncheckedUpdateManyWithoutRunInput = {
@@ -618,6 +714,35 @@ export type StoredCheckpointUncheckedUpdateManyWithoutRunInput = {
 }
 
 
+/**
+ * Count Type StoredCheckpointCountOutputType
+ */
+
+export type StoredCheckpointCountOutputType = {
+  starts: number
+}
+
+export type StoredCheckpointCountOutputTypeSelect<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = {
+  starts?: boolean | StoredCheckpointCountOutputTypeCountStartsArgs
+}
+
+/**
+ * StoredCheckpointCountOutputType without action
+ */
+export type StoredCheckpointCountOutputTypeDefaultArgs<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = {
+  /**
+   * Select specific fields to fetch from the StoredCheckpointCountOutputType
+   */
+  select?: Prisma.StoredCheckpointCountOutputTypeSelect<ExtArgs> | null
+}
+
+/**
+ * StoredCheckpointCountOutputType without action
+ */
+export type StoredCheckpointCountOutputTypeCountStartsArgs<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = {
+  where?: Prisma.StartWhereInput
+}
+
 
 export type StoredCheckpointSelect<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetSelect<{
   id?: boolean
@@ -630,6 +755,8 @@ export type StoredCheckpointSelect<ExtArgs extends runtime.Types.Extensions.Inte
   sha256?: boolean
   createdAt?: boolean
   run?: boolean | Prisma.RunDefaultArgs<ExtArgs>
+  starts?: boolean | Prisma.StoredCheckpoint$startsArgs<ExtArgs>
+  _count?: boolean | Prisma.StoredCheckpointCountOutputTypeDefaultArgs<ExtArgs>
 }, ExtArgs["result"]["storedCheckpoint"]>
 
 export type StoredCheckpointSelectCreateManyAndReturn<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetSelect<{
@@ -673,6 +800,8 @@ export type StoredCheckpointSelectScalar = {
 export type StoredCheckpointOmit<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetOmit<"id" | "runId" | "attempt" | "step" | "final" | "key" | "size" | "sha256" | "createdAt", ExtArgs["result"]["storedCheckpoint"]>
 export type StoredCheckpointInclude<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = {
   run?: boolean | Prisma.RunDefaultArgs<ExtArgs>
+  starts?: boolean | Prisma.StoredCheckpoint$startsArgs<ExtArgs>
+  _count?: boolean | Prisma.StoredCheckpointCountOutputTypeDefaultArgs<ExtArgs>
 }
 export type StoredCheckpointIncludeCreateManyAndReturn<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = {
   run?: boolean | Prisma.RunDefaultArgs<ExtArgs>
@@ -685,6 +814,7 @@ export type $StoredCheckpointPayload<ExtArgs extends runtime.Types.Extensions.In
   name: "StoredCheckpoint"
   objects: {
     run: Prisma.$RunPayload<ExtArgs>
+    starts: Prisma.$StartPayload<ExtArgs>[]
   }
   scalars: runtime.Types.Extensions.GetPayloadResult<{
     id: string
@@ -1091,6 +1221,7 @@ readonly fields: StoredCheckpointFieldRefs;
 export interface Prisma__StoredCheckpointClient<T, Null = never, ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs, GlobalOmitOptions = {}> extends Prisma.PrismaPromise<T> {
   readonly [Symbol.toStringTag]: "PrismaPromise"
   run<T extends Prisma.RunDefaultArgs<ExtArgs> = {}>(args?: Prisma.Subset<T, Prisma.RunDefaultArgs<ExtArgs>>): Prisma.Prisma__RunClient<runtime.Types.Result.GetResult<Prisma.$RunPayload<ExtArgs>, T, "findUniqueOrThrow", GlobalOmitOptions> | Null, Null, ExtArgs, GlobalOmitOptions>
+  starts<T extends Prisma.StoredCheckpoint$startsArgs<ExtArgs> = {}>(args?: Prisma.Subset<T, Prisma.StoredCheckpoint$startsArgs<ExtArgs>>): Prisma.PrismaPromise<runtime.Types.Result.GetResult<Prisma.$StartPayload<ExtArgs>, T, "findMany", GlobalOmitOptions> | Null>
   /**
    * Attaches callbacks for the resolution and/or rejection of the Promise.
    * @param onfulfilled The callback to execute when the Promise is resolved.
@@ -1527,6 +1658,30 @@ export type StoredCheckpointDeleteManyArgs<ExtArgs extends runtime.Types.Extensi
    * Limit how many StoredCheckpoints to delete.
    */
   limit?: number
+}
+
+/**
+ * StoredCheckpoint.starts
+ */
+export type StoredCheckpoint$startsArgs<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = {
+  /**
+   * Select specific fields to fetch from the Start
+   */
+  select?: Prisma.StartSelect<ExtArgs> | null
+  /**
+   * Omit specific fields from the Start
+   */
+  omit?: Prisma.StartOmit<ExtArgs> | null
+  /**
+   * Choose, which related nodes to fetch as well
+   */
+  include?: Prisma.StartInclude<ExtArgs> | null
+  where?: Prisma.StartWhereInput
+  orderBy?: Prisma.StartOrderByWithRelationInput | Prisma.StartOrderByWithRelationInput[]
+  cursor?: Prisma.StartWhereUniqueInput
+  take?: number
+  skip?: number
+  distinct?: Prisma.StartScalarFieldEnum | Prisma.StartScalarFieldEnum[]
 }
 
 /**
