@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { InvalidDefinition } from '../../src/errors.ts'
 import { chosenUnits } from '../../src/experiments/chosen.ts'
 import { checkCourse, courseOf, stepFaults } from '../../src/experiments/course.ts'
-import { parseDefinition } from '../../src/experiments/definition.ts'
+import { type Definition, parseDefinition } from '../../src/experiments/definition.ts'
 import type { Method } from '../../src/models/method.ts'
 import { tiny } from '../fixtures/tiny.ts'
 
@@ -21,9 +21,15 @@ const phased = unitsWith({
   ],
 })
 
+/** The definition as it starts from a checkpoint of a method. */
+const startedFrom = (method: string): Definition => ({
+  ...definition,
+  from: { run: '00000000-0000-0000-0000-000000000000', parts: 'weights', method } as Definition['from'],
+})
+
 function faultsOf(units: typeof phased, start?: string) {
   try {
-    checkCourse(definition, units, start)
+    checkCourse(start === undefined ? definition : startedFrom(start), units)
     return []
   } catch (error) {
     expect(error).toBeInstanceOf(InvalidDefinition)
@@ -35,7 +41,7 @@ describe('the course of a training', () => {
   it('is one stage over all epochs, the stages of the method, or nothing where it is fitted', () => {
     expect(courseOf(definition, chosenUnits(definition))).toEqual([{ name: '', epochs: 6 }])
     expect(courseOf(definition, phased).map(({ epochs }) => epochs)).toEqual([2, 4])
-    expect(courseOf(definition, phased, 'supervised').map(({ epochs }) => epochs)).toEqual([0, 4])
+    expect(courseOf(startedFrom('supervised'), phased).map(({ epochs }) => epochs)).toEqual([0, 4])
     expect(courseOf(definition, unitsWith({ fitted: true }))).toEqual([])
   })
 
@@ -68,6 +74,6 @@ describe('the course of a training', () => {
         detail: "is 30; stage 'classifier' has 20 steps, so it should be at most 20",
       },
     ])
-    expect(stepFaults(warm, 320, courseOf(definition, phased, 'supervised'))).toEqual([])
+    expect(stepFaults(warm, 320, courseOf(startedFrom('supervised'), phased))).toEqual([])
   })
 })

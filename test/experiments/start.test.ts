@@ -110,4 +110,23 @@ describe('a run that starts from weights', () => {
     expect(pinned).not.toBe(print({ from: from({ sha256: 'b'.repeat(64) }) }))
     expect(pinned).toBe(print({ from: { checkpoint: '018f0000-0000-7000-8000-000000000000', sha256 } }))
   })
+
+  it('skips the classifier phase of decoding pathways where a supervised checkpoint has the net and its head', async () => {
+    const supervised = await run(define({ method: { name: 'supervised' } }))
+    const decoding = (more: Record<string, unknown>) =>
+      define({
+        seed: 5,
+        method: { name: 'what-where', classifier: { epochs: 1 }, layerwise: { epochs: 1 }, stacked: { epochs: 0 } },
+        training: { epochs: 3, batchSize: 8, optimizer: { name: 'sgd', learningRate: 1e-9 } },
+        ...more,
+      })
+    const plain = await run(decoding({}))
+    expect(plain.checkpoint.step).toBe(9)
+    const second = await run(decoding({ from: from({ method: 'supervised' }) }), {
+      origins: originsOf(supervised.checkpoint, 'supervised'),
+    })
+    expect(second.checkpoint.step).toBe(6)
+    for (const name of ['weights/conv1/filter', 'weights/head/weights', 'weights/head/bias'])
+      expect(second.numbers(name)).toEqual(near(supervised.numbers(name)))
+  })
 })
