@@ -8,9 +8,10 @@ const several = 5
 export function measureClassifier(
   scores: Tensor2D,
   labels: Tensor1D,
+  smoothing = 0,
 ): { loss: Scalar; metrics: Record<string, Scalar> } {
   const known = labels.dataSync() as Int32Array
-  const loss = crossEntropy(scores, known)
+  const loss = crossEntropy(scores, known, smoothing)
   const [accuracy, top5] = hitShares(scores, known, scores.shape[1] > several ? [1, several] : [1])
   return { loss, metrics: { accuracy: accuracy!, ...(top5 ? { top5 } : {}) } }
 }

@@ -1,4 +1,4 @@
-import { type Scalar, type Tensor, type Tensor2D, tf } from '../../tf.ts'
+import { type Scalar, type Tensor, type Tensor1D, type Tensor2D, tf } from '../../tf.ts'
 
 /** What each image should be, [b, classes]: all zeros where it has no label (-1), so that it counts for nothing. */
 function targetsOf(labels: Int32Array, classes: number, smoothing: number): Tensor2D {
@@ -12,12 +12,11 @@ function targetsOf(labels: Int32Array, classes: number, smoothing: number): Tens
 }
 
 /**
- * Softmax cross-entropy of logits [b, classes], the mean over the images that have a label; 0 where none has.
- * With `smoothing` s the target is 1 - s + s / classes for the own class and s / classes for the others (Szegedy et
- * al., 2016).
+ * Softmax cross-entropy of each image, [b], for logits [b, classes]; 0 where it has no label. With `smoothing` s the
+ * target is 1 - s + s / classes for the own class and s / classes for the others (Szegedy et al., 2016). One gradient
+ * for all of it.
  */
-export function crossEntropy(logits: Tensor2D, labels: Int32Array, smoothing = 0): Scalar {
-  const count = Math.max(1, labels.filter((label) => label >= 0).length)
+export function crossEntropies(logits: Tensor2D, labels: Int32Array, smoothing = 0): Tensor1D {
   const layer = tf.customGrad((...inputs) => {
     const [x, save] = inputs as unknown as [Tensor2D, (tensors: Tensor[]) => void]
     const targets = targetsOf(labels, x.shape[1], smoothing)
@@ -27,11 +26,17 @@ export function crossEntropy(logits: Tensor2D, labels: Int32Array, smoothing = 0
       const [each, wanted] = saved as [Tensor, Tensor]
       // The targets of an image sum to 1, or to 0 without a label.
       const pulls = tf.sub(tf.mul(tf.exp(tf.neg(each)), tf.sum(wanted, 1, true)), wanted)
-      return tf.mul(pulls, tf.div(dy, count))
+      return tf.mul(pulls, tf.expandDims(dy, 1))
     }
-    return { value: tf.div(tf.sum(tf.mul(targets, costs)), count), gradFunc }
+    return { value: tf.sum(tf.mul(targets, costs), 1), gradFunc }
   })
-  return layer(logits) as Scalar
+  return layer(logits) as Tensor1D
+}
+
+/** Their mean over the images that have a label; 0 where none has. */
+export function crossEntropy(logits: Tensor2D, labels: Int32Array, smoothing = 0): Scalar {
+  const count = Math.max(1, labels.filter((label) => label >= 0).length)
+  return tf.div(tf.sum(crossEntropies(logits, labels, smoothing)), count) as Scalar
 }
 
 /**

@@ -1,4 +1,3 @@
-import { type Tensor, type Tensor1D, type Tensor2D, tf } from '../../tf.ts'
 import type { Dice } from '../dice.ts'
 
 /** Points of each cluster, [k]. */
@@ -62,20 +61,4 @@ export function evenWeights(clusters: ArrayLike<number>, k: number, power: numbe
   const weights = Float32Array.from(clusters, (cluster) => (cluster < 0 ? 0 : sizes[cluster]! ** -power))
   const mean = weights.reduce((sum, weight) => sum + weight, 0) / weights.length
   return mean > 0 ? weights.map((weight) => weight / mean) : weights
-}
-
-/** -log softmax at the own place, for logits [b, k]: [b]. One gradient for all of it; no logarithm of 0. */
-export function crossEntropy(logits: Tensor2D, own: Int32Array): Tensor1D {
-  const layer = tf.customGrad((...inputs) => {
-    const [x, save] = inputs as unknown as [Tensor2D, (tensors: Tensor[]) => void]
-    const probabilities = tf.softmax(x)
-    const targets = tf.oneHot(tf.tensor1d(own, 'int32'), x.shape[1]) as Tensor2D
-    save([probabilities, targets])
-    // The largest probability is at least 1 / k.
-    const normaliser = tf.sub(tf.max(x, 1), tf.log(tf.max(probabilities, 1)))
-    const value = tf.sub(normaliser, tf.sum(tf.mul(x, targets), 1))
-    const gradFunc = (dy: Tensor, saved: Tensor[]) => tf.mul(tf.sub(saved[0]!, saved[1]!), tf.expandDims(dy, 1))
-    return { value, gradFunc }
-  })
-  return layer(logits) as Tensor1D
 }

@@ -6,10 +6,11 @@ import { type Clustered, drawClusters, drawSizes } from '../cluster-pictures.ts'
 import { type Dice, rollDice } from '../dice.ts'
 import { preparationBytes, prepareFeatures } from '../features.ts'
 import { applyDense } from '../layers/dense.ts'
+import { crossEntropies } from '../math/cross-entropy.ts'
 import { mutualInformation } from '../math/information.ts'
 import { kMeans } from '../math/kmeans.ts'
 import { powerIterationClusters } from '../math/power-iteration.ts'
-import { countClusters, crossEntropy, evenWeights, visitEvenly } from '../math/pseudo-labels.ts'
+import { countClusters, evenWeights, visitEvenly } from '../math/pseudo-labels.ts'
 import type { Rows } from '../math/rows.ts'
 import { type Batch, defineMethod, type Learner, type Survey, type World } from '../method.ts'
 import { beforeRelu, type Net, type NetPlan } from '../nets/net.ts'
@@ -187,7 +188,7 @@ function objective(
   logits: Tensor2D,
 ): ReturnType<Learner['objective']> {
   const own = Int32Array.from(indices, (index) => Math.max(0, clusters[index]!))
-  const each = crossEntropy(logits, own)
+  const each = crossEntropies(logits, own)
   // With even visits an image that has no cluster is never here.
   if (balance === 'visits') return { loss: tf.mean(each) as Scalar }
   const weights = evenWeights(clusters, k, balance === 'loss' ? balancePower : 0)

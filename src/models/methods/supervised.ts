@@ -2,7 +2,7 @@ import { type Static, Type } from 'typebox'
 import { type Tensor, type Tensor2D, type Tensor4D, tf } from '../../tf.ts'
 import { rollDice } from '../dice.ts'
 import { applyDense, type Dense, drawDense } from '../layers/dense.ts'
-import { crossEntropy, hitShares } from '../math/cross-entropy.ts'
+import { measureClassifier } from '../math/classification.ts'
 import { defineMethod, type Learner, type World } from '../method.ts'
 import type { Net } from '../nets/net.ts'
 
@@ -32,9 +32,6 @@ type Parameters = Static<typeof parameters>
 
 const logits = 'logits'
 
-/** The share of hits among so many classes is told where there are more. */
-const several = 5
-
 function multiply(shape: readonly number[]): number {
   return shape.reduce((a, b) => a * b, 1)
 }
@@ -55,7 +52,6 @@ function build(own: Parameters, { net, classes, seed }: World): Learner {
   const head = drawHead(own, multiply(taps[top]!), classes, seed)
   const classify = (x: Tensor) => applyDense(tf.reshape(x, [x.shape[0]!, -1]) as Tensor2D, head)
   const headWeights = { 'head/weights': head.weights, 'head/bias': head.bias }
-  const ks = classes > several ? [1, several] : [1]
   return {
     weights: { ...net.weights, ...headWeights },
     memory: net.memory,
@@ -63,13 +59,8 @@ function build(own: Parameters, { net, classes, seed }: World): Learner {
     taps: { ...taps, [logits]: [classes] },
     embedding: top,
     objective(batch, dice) {
-      const labels = batch.labels!.dataSync() as Int32Array
       const scores = classify(net.forward(batch.views[0]!, [top], true, dice.for('dropout'))[top]!) as Tensor2D
-      const [accuracy, top5] = hitShares(scores, labels, ks)
-      return {
-        loss: crossEntropy(scores, labels, own.smoothing),
-        metrics: { accuracy: accuracy!, ...(top5 ? { top5 } : {}) },
-      }
+      return measureClassifier(scores, batch.labels!, own.smoothing)
     },
     encode: (images, wanted) => tf.tidy(() => encode(net, classify, images, wanted)),
     dispose: () => tf.dispose([net.weights, net.memory, headWeights]),

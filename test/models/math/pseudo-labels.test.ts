@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { chooseEngine } from '../../../src/engine/choose.ts'
 import { rollDice } from '../../../src/models/dice.ts'
-import { countClusters, crossEntropy, evenWeights, visitEvenly } from '../../../src/models/math/pseudo-labels.ts'
+import { crossEntropies } from '../../../src/models/math/cross-entropy.ts'
+import { countClusters, evenWeights, visitEvenly } from '../../../src/models/math/pseudo-labels.ts'
 import { tf } from '../../../src/tf.ts'
 
 /** Clusters of very unequal size: 1, 2, 40, 157 points, two without any, and 10 points without one. */
@@ -91,8 +92,8 @@ describe('the cross-entropy', () => {
     const own = Int32Array.from([2, 0, 1])
     const [losses, gradient] = tf.tidy(() => {
       const logits = tf.tensor2d(values, [3, 3])
-      const gradient = tf.grad((x) => tf.sum(crossEntropy(x as never, own)))(logits)
-      return [[...crossEntropy(logits, own).dataSync()], [...gradient.dataSync()]]
+      const gradient = tf.grad((x) => tf.sum(crossEntropies(x as never, own)))(logits)
+      return [[...crossEntropies(logits, own).dataSync()], [...gradient.dataSync()]]
     })
     const sum = Math.E + Math.E ** 2 + Math.E ** 3
     expect(losses[0]).toBeCloseTo(Math.log(sum) - 3, 5)

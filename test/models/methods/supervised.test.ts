@@ -94,12 +94,14 @@ describe('the supervised method', () => {
       const planned = planExperiment(parseDefinition({ ...definition, ...changes }), memoryBytes())
       return ((await planned.catch((thrown: unknown) => thrown)) as InvalidDefinition).faults
     }
-    expect(await faultsOf({ dataset: { name: 'declared', of: 'frames', images: 100, height: 12, width: 12 } })).toEqual(
-      [
-        { pointer: '/method/name', detail: "'supervised' needs labels, and dataset 'declared' has none" },
-        { pointer: '/evaluations/0/name', detail: "'classification' needs labels, and dataset 'declared' has none" },
-      ],
-    )
+    expect(
+      await faultsOf({
+        dataset: { name: 'declared', of: 'frames', images: 100, testImages: 20, height: 12, width: 12 },
+      }),
+    ).toEqual([
+      { pointer: '/method/name', detail: "'supervised' needs labels, and dataset 'declared' has none" },
+      { pointer: '/evaluations/0/name', detail: "'classification' needs labels, and dataset 'declared' has none" },
+    ])
     expect(await faultsOf({ method: { name: 'npid' } })).toEqual([
       { pointer: '/evaluations/0/name', detail: "'classification' needs classifier, and net and method offer none" },
     ])
