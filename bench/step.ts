@@ -17,7 +17,13 @@ const bytes = openDatasetBytes(readConfig({}))
 
 function definition(batchSize: number): Definition {
   const method = { ...recipe.method, bankStart: 'random' }
-  return parseDefinition({ ...recipe, method, training: { ...recipe.training, batchSize }, evaluations: [] })
+  return parseDefinition({
+    ...recipe,
+    method,
+    training: { ...recipe.training, batchSize },
+    evaluations: [],
+    expected: [],
+  })
 }
 
 /** Milliseconds a step: from the first step after `warmUp` to the last. */
