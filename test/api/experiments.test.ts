@@ -75,9 +75,17 @@ describe('POST /v1/experiments', () => {
 
   it('plans on images that are only declared, and does not take them for a run', async () => {
     const before = await count()
-    const dataset = { name: 'declared', of: 'ImageNet', images: 1_281_167, classes: 1000, height: 224, width: 224 }
+    const dataset = {
+      name: 'declared',
+      of: 'ImageNet',
+      images: 1_281_167,
+      testImages: 9,
+      classes: 1000,
+      height: 224,
+      width: 224,
+    }
     const planned = await world.send('/v1/experiments?dryRun=true', definition({ dataset, evaluations: [] }))
-    expect(planned.json()).toMatchObject({ images: { train: 1_281_167, test: 0 }, imageShape: [224, 224, 3] })
+    expect(planned.json()).toMatchObject({ images: { train: 1_281_167, test: 9 }, imageShape: [224, 224, 3] })
     const refused = await world.send('/v1/experiments', definition({ dataset, evaluations: [] }))
     expect(refused.statusCode).toBe(400)
     expect(refused.json().errors).toEqual([

@@ -93,7 +93,7 @@ describe.skipIf(!chromiumPath)('in a browser', () => {
 
     await openTab('Submit')
     await run()
-    await answers('"bankMomentum": 0.5')
+    await answers('"notes": ""')
 
     await openTab('Follow')
     await run()

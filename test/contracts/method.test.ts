@@ -30,7 +30,8 @@ const training = defaultsOf(trainingSchema, {
 /** Parameters that a method needs to fit into this small world, beside its defaults. */
 const given: Record<string, Record<string, unknown>> = {
   'deep-autoencoder': { widths: [48, 24, 12] },
-  deepcluster: { k: 6 },
+  // A new head at each epoch has three steps here, in which nothing is learned.
+  deepcluster: { k: 6, reassignEvery: 3 },
   'kmeans-patches': { centroids: 10, patches: 500, iterations: 4 },
   'random-filters': { filters: 8 },
 }

@@ -25,7 +25,8 @@ function constantLike(nodes: Nodes, value: number, shape: readonly number[], dty
 }
 
 /**
- * Where along one side the largest or smallest number is, the first of equals; 0 where there is one that is no number.
+ * Where along one side the largest or smallest number is, the first of equals; as in tfjs what is no number is passed
+ * over, but 0 where it is the first.
  */
 export function placeOfExtreme(
   nodes: Nodes,
@@ -43,8 +44,17 @@ export function placeOfExtreme(
   if (count > mostPlaces) throw new NotWritten('the place of an extreme among so many')
   const folded = shape.map((_, i) => i === axis)
   const kept = shape.map((side, i) => (i === axis ? 1 : side))
-  const extreme = nodes.fold(kind, whole(seen, shape), shape, folded)
-  const is = nodes.map('equal', [whole(seen, shape), spread(extreme, kept, shape)], shape, 'bool')
+  const all = whole(seen, shape)
+  const isNumber = nodes.map('equal', [all, all], shape, 'bool')
+  const worst = constantLike(
+    nodes,
+    kind === 'max' ? Number.NEGATIVE_INFINITY : Number.POSITIVE_INFINITY,
+    shape,
+    'float32',
+  )
+  const numbers = nodes.map('select', [whole(isNumber), all, worst], shape, 'float32')
+  const extreme = nodes.fold(kind, whole(numbers), shape, folded)
+  const is = nodes.map('equal', [whole(numbers), spread(extreme, kept, shape)], shape, 'bool')
   const places = nodes.table(
     Array.from({ length: count }, (_, i) => i),
     'int32',
@@ -52,10 +62,13 @@ export function placeOfExtreme(
   const place: Arg = { node: places, strides: shape.map((_, i) => (i === axis ? 1 : 0)), offset: 0 }
   const args = [whole(is), place, constantLike(nodes, count, shape, 'int32')]
   const first = nodes.fold('min', whole(nodes.map('select', args, shape, 'int32')), shape, folded)
-  const one = constantLike(nodes, count, first.shape, 'int32')
-  const none = nodes.map('equalWhole', [whole(first), one], first.shape, 'bool')
+  const begins: Arg = {
+    ...all,
+    strides: all.strides.filter((_, i) => i !== axis || first.shape.length === shape.length),
+  }
+  const begun = nodes.map('equal', [begins, begins], first.shape, 'bool')
   const zero = constantLike(nodes, 0, first.shape, 'int32')
-  return nodes.map('select', [whole(none), zero, whole(first)], first.shape, 'int32')
+  return nodes.map('select', [whole(begun), whole(first), zero], first.shape, 'int32')
 }
 
 /** The product whose numbers, or whose sums with a row, a node has. */
