@@ -41,7 +41,10 @@ export interface Sample {
 
 /** What is decoded. */
 export const imageNames = /\.(jpe?g|png|webp|gif|tiff?|avif|p[gp]m)$/i
-const splitNames: Record<string, Sample['split']> = { train: 'train', test: 'test', val: 'test', validation: 'test' }
+/** Looked up by whatever somebody calls a folder, so that it has no other words, such as 'constructor'. */
+const splitNames: Record<string, Sample['split']> = Object.assign(Object.create(null), {
+  ...{ train: 'train', test: 'test', val: 'test', validation: 'test' },
+})
 const sidecars = new Set(['cls', 'json'])
 const longestSidecar = 2 ** 20
 const cure = 'correct the files and pack them again'
@@ -121,12 +124,10 @@ function keyOf(name: string): { key: string; extension: string } {
 /** The files of one key as one sample; undefined where none of them is an image. */
 function joined(
   key: string,
-  images: Sample['image'][],
+  image: Sample['image'] | undefined,
   beside: Member[],
   fallback: Sample['split'],
 ): Sample | undefined {
-  const [image, second] = images
-  if (second) throw new Damaged(`two images have the key '${key}': ${image!.name} and ${second.name}`, cure)
   if (!image) return undefined
   const said = beside.map(readSidecar)
   const labels = [...new Set(said.flatMap(({ label }) => label ?? []))]
@@ -152,22 +153,27 @@ async function taken(file: TarFile, limits: SetLimits): Promise<Sample['image']>
 async function* webdataset(archive: string, files: AsyncIterable<TarFile>, { limits, passOver }: SampleOptions) {
   const fallback = splitIn(archive.slice(archive.lastIndexOf('/') + 1)) ?? 'train'
   let at = ''
-  let images: Sample['image'][] = []
+  let image: Sample['image'] | undefined
   let beside: Member[] = []
   for await (const file of files) {
     const { key, extension } = keyOf(file.name)
     if (key !== at) {
-      const sample = joined(at, images, beside, fallback)
+      const sample = joined(at, image, beside, fallback)
       if (sample) yield sample
-      ;[at, images, beside] = [key, [], []]
+      ;[at, image, beside] = [key, undefined, []]
     }
+    // At once: what has one key is held until another key comes, and an archive may have one key alone.
+    const held = [...(image ? [image] : []), ...beside].find(({ name }) => name === file.name)
+    if (held) throw new Damaged(`${archive} holds two files called '${file.name}'`, cure)
     if (isHidden(file.name)) passOver(file.name)
-    else if (imageNames.test(`.${extension}`) && !extension.includes('.')) images.push(await taken(file, limits))
-    else if (sidecars.has(extension) && file.size <= longestSidecar)
+    else if (imageNames.test(`.${extension}`) && !extension.includes('.')) {
+      if (image) throw new Damaged(`two images have the key '${key}': ${image.name} and ${file.name}`, cure)
+      image = await taken(file, limits)
+    } else if (sidecars.has(extension) && file.size <= longestSidecar)
       beside.push({ name: file.name, bytes: await file.read() })
     else passOver(file.name)
   }
-  const last = joined(at, images, beside, fallback)
+  const last = joined(at, image, beside, fallback)
   if (last) yield last
 }
 
