@@ -2,6 +2,9 @@ import type { IncomingMessage } from 'node:http'
 import type { FastifyInstance } from 'fastify'
 import { Refused } from './failures.ts'
 
+/** An upload of which nothing arrives for so long is given up. */
+export const silenceMilliseconds = 60_000
+
 function brings({ headers }: IncomingMessage): boolean {
   const { 'content-length': length, 'transfer-encoding': encoding } = headers
   return encoding !== undefined || (length !== undefined && length !== '0')

@@ -86,6 +86,10 @@ async function keep(pool: pg.Pool, row: Weights & { key: string }): Promise<{ we
   )
 }
 
+async function hasRow(pool: pg.Pool, id: string): Promise<boolean> {
+  return (await pool.query('SELECT 1 FROM weights WHERE id = $1', [id])).rowCount !== 0
+}
+
 /**
  * Keeps a safetensors file as it comes, and how its tensors are called here. The same file under the same name changes
  * nothing. Throws InvalidDefinition with every tensor that does not fit, TooLarge, or Conflict where the name is taken.
@@ -97,7 +101,7 @@ export async function addWeights(
   const id = newId()
   const key = `weights/${id}.safetensors`
   const stored = await objects.put(key, limited(asked.bytes, asked.limit), { type: 'application/octet-stream' })
-  let added = false
+  let known: Awaited<ReturnType<typeof keep>> | undefined
   try {
     const { mapped, source } = judge(await readHeader(objects, key, stored.size), asked.choose)
     const tensors = mapped.sort((a, b) => (a.to < b.to ? -1 : 1))
@@ -105,11 +109,11 @@ export async function addWeights(
       .update(`${stored.sha256}\n${JSON.stringify(tensors)}`)
       .digest('hex')
     const row = { id, name: asked.name, source, tensors, key, size: stored.size, fileSha256: stored.sha256, sha256 }
-    const kept = await keep(pool, { ...row, createdAt: new Date() })
-    added = kept.added
-    return kept
+    known = await keep(pool, { ...row, createdAt: new Date() })
+    return known
   } finally {
-    if (!added) await objects.remove(key)
+    // Where the row was written and its answer lost, the file stays; also where nobody can tell.
+    if (!known?.added && !(await hasRow(pool, id).catch(() => true))) await objects.remove(key)
   }
 }
 

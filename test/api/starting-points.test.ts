@@ -1,6 +1,10 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { Readable } from 'node:stream'
+import { setImmediate } from 'node:timers/promises'
+import type pg from 'pg'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { newId } from '../../src/store/id.ts'
 import { encodeSafetensors } from '../../src/store/safetensors.ts'
+import { addWeights, findWeights, removeWeights } from '../../src/store/weights.ts'
 import { definition, openWorld, type World } from './world.ts'
 
 let world: World
@@ -193,6 +197,46 @@ describe('POST /v1/weights', () => {
     ['a map that is none', 'name=x', file(torch, { 'gestalt.map': '{"tensors":{"a":"b"}}' }), 400],
   ])('refuses %s', async (_, query, body, status) => {
     expect((await send(query, body)).statusCode).toBe(status)
+  })
+
+  it('gives up a file of which nothing more comes', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+    try {
+      const before = vi.getTimerCount()
+      const answer = world.send('/v1/weights?name=stuck', undefined, {
+        ...{ method: 'POST', payload: new Readable({ read() {} }) },
+        headers: { 'content-type': 'application/octet-stream', 'content-length': '100' },
+      })
+      while (vi.getTimerCount() === before) await setImmediate()
+      await vi.advanceTimersByTimeAsync(60_000)
+      expect((await answer).statusCode).toBe(408)
+    } finally {
+      vi.useRealTimers()
+    }
+    const stored: string[] = []
+    for await (const { key } of world.parts.objects.list('weights/')) stored.push(key)
+    expect(stored).toHaveLength(2)
+  })
+
+  it('keeps the file where the row was written and only the answer was lost', async () => {
+    const { database, objects } = world.parts
+    const { pool } = database
+    const lossy = {
+      async query(text: string, values: unknown[]) {
+        const answer = await pool.query(text, values)
+        if (text.startsWith('INSERT')) throw new Error('the connection broke')
+        return answer
+      },
+    }
+    const bytes = (async function* () {
+      yield file(netOf([1]))
+    })()
+    const choose = () => ({ map: undefined, source: 'own names' })
+    const asked = { name: 'lossy', bytes, limit: 1e6, choose }
+    await expect(addWeights({ pool: lossy as unknown as pg.Pool, objects }, asked)).rejects.toThrow('broke')
+    const { id } = await findWeights(pool, 'lossy')
+    expect(await objects.stat(`weights/${id}.safetensors`)).toBeDefined()
+    await removeWeights({ pool, objects }, 'lossy')
   })
 
   it('refuses a file larger than it takes', async () => {

@@ -17,12 +17,9 @@ import {
   setSummary,
   setSummarySchema,
 } from '../sets.ts'
-import { arriving } from '../slow-senders.ts'
+import { arriving, silenceMilliseconds } from '../slow-senders.ts'
 import { written } from '../validators.ts'
 import { answers } from './answers.ts'
-
-/** An upload of which nothing arrives for so long is given up. */
-const silenceMilliseconds = 60_000
 
 const strictly = { additionalProperties: false } as const
 const uploadQuery = Type.Object({ ...addingParameters, ...preparingParameters }, strictly)

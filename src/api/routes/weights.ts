@@ -8,6 +8,7 @@ import { presets } from '../../models/weights/presets.ts'
 import type { FileHeader } from '../../store/tensor-stream.ts'
 import { addWeights, findWeights, listWeights, removeWeights, type Weights } from '../../store/weights.ts'
 import type { Parts } from '../parts.ts'
+import { arriving, silenceMilliseconds } from '../slow-senders.ts'
 import { answers } from './answers.ts'
 
 const weightsSchema = Type.Object({
@@ -64,13 +65,14 @@ function servePost(scope: FastifyInstance, { config, database, objects }: Parts)
         description: `The body is the file. A name map goes into its metadata as JSON under '${mapKey}'; without map and preset its tensors must be called as in checkpoints. The same file under the same name again changes nothing (200).`,
         consumes: ['application/octet-stream'],
         querystring: addQuery,
-        response: { 201: weightsSchema, 200: weightsSchema, ...answers(400, 409, 413, 415, 503) },
+        response: { 201: weightsSchema, 200: weightsSchema, ...answers(400, 408, 409, 413, 415, 503) },
       },
     },
     async (request, reply) => {
       const { name, preset } = request.query
       if (!request.body) throw new InvalidDefinition([{ pointer: '', detail: 'is empty' }], 'the body')
-      const asked = { name, bytes: request.body, limit: config.uploadLimit, choose: chooseMap(preset) }
+      const bytes = arriving(request.body, silenceMilliseconds)
+      const asked = { name, bytes, limit: config.uploadLimit, choose: chooseMap(preset) }
       const { weights, added } = await addWeights({ pool: database.pool, objects }, asked)
       return reply
         .code(added ? 201 : 200)
