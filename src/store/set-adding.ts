@@ -137,6 +137,9 @@ async function survey(adding: Adding, prefix: string): Promise<AddedParts> {
   const keys: string[] = []
   for await (const { key } of objects.list(prefix)) if (key.endsWith('.tar')) keys.push(key)
   const refuse = (detail: string) => new InvalidDefinition([{ pointer: '/prefix', detail }], 'the set')
+  const own = keys.find((key) => key.startsWith(`datasets/${setsFolder}/`))
+  if (own)
+    throw refuse(`'${prefix}' reaches into another set, at ${own}, which may be removed: a longer one would be right`)
   if (keys.length === 0) throw refuse(`no object whose key starts with '${prefix}' ends in .tar`)
   const shards: Shard[] = []
   for (const key of keys.sort()) {

@@ -126,6 +126,14 @@ describe('a set of images', () => {
     for (const key of await objects('lake/')) await world.parts.objects.remove(key)
     const none = await world.send('/v1/datasets', { name: 'none', prefix: 'nowhere/' })
     expect([none.statusCode, none.json().errors[0].pointer]).toEqual([400, '/prefix'])
+    await upload('name=birds&layout=folders', birds)
+    for (const prefix of ['d', 'datasets', 'datasets/set']) {
+      const other = await world.send('/v1/datasets', { name: 'other', prefix })
+      expect([other.statusCode, other.json().errors[0].detail]).toEqual([
+        400,
+        expect.stringMatching(/reaches into another set, at datasets\/sets\/birds\//),
+      ])
+    }
   })
 
   it('is one set for requests with one idempotency key, and its name is taken', async () => {
