@@ -21,9 +21,17 @@ async function roomIn(folder: string): Promise<number> {
   return (bavail * bsize) / 2
 }
 
+/** A file to write and read that has no name any more, so that it goes with this process, however it ends. */
+async function openNameless(folder: string): Promise<number> {
+  const path = join(folder, `gestalt-shard-${randomBytes(8).toString('hex')}`)
+  const descriptor = await openFile(path, 'wx+', 0o600)
+  await rm(path)
+  return descriptor
+}
+
 interface Copy {
   requests: number
-  /** Of the file, once all of it is here. It has no name any more, so that it goes with this process, however it ends. */
+  /** Of the file, once all of it is here. */
   descriptor?: number
 }
 
@@ -44,15 +52,15 @@ export function openShardCopies(objects: ObjectStore, folder = tmpdir()) {
     room ??= roomIn(folder)
     if (!stored || taken + stored.size > (await room)) return
     taken += stored.size
-    const path = join(folder, `gestalt-shard-${randomBytes(8).toString('hex')}`)
+    let descriptor: number | undefined
     try {
-      await pipeline(await objects.get(key), createWriteStream(path, { flags: 'wx', mode: 0o600 }))
-      copy.descriptor = await openFile(path, 'r')
+      descriptor = await openNameless(folder)
+      await pipeline(await objects.get(key), createWriteStream('', { fd: descriptor, autoClose: false }))
+      copy.descriptor = descriptor
     } catch (error) {
       taken -= stored.size
+      if (descriptor !== undefined) await closeFile(descriptor)
       throw error
-    } finally {
-      await rm(path, { force: true })
     }
   }
 

@@ -1,6 +1,7 @@
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Readable } from 'node:stream'
 import { afterAll, describe, expect, it } from 'vitest'
 import { images } from '../../src/data/images.ts'
 import { datasetBytes } from '../../src/store/dataset-bytes.ts'
@@ -50,6 +51,32 @@ describe('shards of a distant store', () => {
     await eventually(() =>
       expect(readdirSync(tmpdir()).filter((name) => name.startsWith('gestalt-shard-'))).toEqual(before),
     )
+  })
+
+  it('have no name already while they come, so that a process that is killed leaves none', async () => {
+    const { distant } = distantStore()
+    await distant.put('far.tar', Buffer.from('first, then the rest'))
+    const folder = join(root, 'copies')
+    mkdirSync(folder)
+    let [sawMiddle, release] = [() => {}, () => {}]
+    const [middle, released] = [
+      new Promise<void>((done) => (sawMiddle = done)),
+      new Promise<void>((done) => (release = done)),
+    ]
+    async function* slowly() {
+      yield Buffer.from('first, ')
+      sawMiddle()
+      await released
+      yield Buffer.from('then the rest')
+    }
+    const copies = openShardCopies({ ...distant, get: async () => Readable.from(slowly()) }, folder)
+    for (let i = 0; i < 100; i++) copies.find('far.tar')
+    await middle
+    expect(readdirSync(folder)).toEqual([])
+    release()
+    await eventually(() => expect(copies.find('far.tar')).toBeTypeOf('number'))
+    expect(readdirSync(folder)).toEqual([])
+    await copies.close()
   })
 
   it('are read where they are by a process that only looks', async () => {
