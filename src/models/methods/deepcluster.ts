@@ -136,7 +136,7 @@ async function clusterRows(rows: Rows, parameters: Parameters, dice: Dice, stop?
   return clusters.map((cluster) => (cluster < k ? cluster : -1))
 }
 
-/** The squared distance of each row to the mean of its cluster; infinite where it has none. */
+/** The squared distance of each row to the mean of its cluster; -1 where it has none. */
 function distancesToMeans({ data, width }: Rows, clusters: Int32Array, k: number): Float32Array {
   const sums = new Float64Array(k * width)
   const sizes = countClusters(clusters, k)
