@@ -53,12 +53,21 @@ export function visitEvenly(clusters: ArrayLike<number>, k: number, dice: Dice):
 }
 
 /**
- * What the loss of each image is multiplied by, [points], so that clusters count alike although each image is visited
- * as often as any other: in proportion to 1 / size^power, 1 on average. 0 where a point has no cluster.
+ * What the loss of each of these images is multiplied by, [indices], so that clusters count alike although each image is visited
+ * as often as any other: in proportion to 1 / size^power, 1 on average over all. 0 where a point has no cluster.
  */
-export function evenWeights(clusters: ArrayLike<number>, k: number, power: number): Float32Array {
+export function evenWeights(
+  clusters: ArrayLike<number>,
+  k: number,
+  power: number,
+  indices: ArrayLike<number>,
+): Float32Array {
+  // Asked for at each step, so that of all points only their clusters are counted.
   const sizes = countClusters(clusters, k)
-  const weights = Float32Array.from(clusters, (cluster) => (cluster < 0 ? 0 : sizes[cluster]! ** -power))
-  const mean = weights.reduce((sum, weight) => sum + weight, 0) / weights.length
-  return mean > 0 ? weights.map((weight) => weight / mean) : weights
+  const sum = sizes.reduce((all, size) => all + (size > 0 ? size ** (1 - power) : 0), 0)
+  const mean = sum / clusters.length
+  return Float32Array.from(indices, (index) => {
+    const cluster = clusters[index]!
+    return cluster < 0 ? 0 : sizes[cluster]! ** -power / mean
+  })
 }

@@ -191,8 +191,7 @@ function objective(
   const each = crossEntropies(logits, own)
   // With even visits an image that has no cluster is never here.
   if (balance === 'visits') return { loss: tf.mean(each) as Scalar }
-  const weights = evenWeights(clusters, k, balance === 'loss' ? balancePower : 0)
-  const mine = tf.tensor1d(Float32Array.from(indices, (index) => weights[index]!))
+  const mine = tf.tensor1d(evenWeights(clusters, k, balance === 'loss' ? balancePower : 0, indices))
   return { loss: tf.mean(tf.mul(each, mine)) as Scalar }
 }
 

@@ -67,7 +67,16 @@ describe('visiting clusters evenly', () => {
 
 describe('even weights', () => {
   it('weigh every cluster alike in all, 1 on average, and nothing without a cluster', () => {
-    const weights = evenWeights(clusters, k, 1)
+    const weights = evenWeights(
+      clusters,
+      k,
+      1,
+      clusters.map((_, i) => i),
+    )
+    expect(weights.reduce((sum, weight) => sum + weight, 0) / clusters.length).toBeCloseTo(1, 5)
+    expect(evenWeights(clusters, k, 1, [209, 7, 150, 7])).toEqual(
+      Float32Array.from([209, 7, 150, 7], (i) => weights[i]!),
+    )
     const totals = new Float64Array(k)
     for (const [i, weight] of weights.entries()) if (clusters[i]! >= 0) totals[clusters[i]!]! += weight
     for (const cluster of [0, 2, 3, 5]) expect(totals[cluster]).toBeCloseTo(clusters.length / 4, 3)
@@ -76,8 +85,8 @@ describe('even weights', () => {
 
   it('lie between none and even with a power below 1', () => {
     const ratio = (power: number) => {
-      const weights = evenWeights(clusters, k, power)
-      return weights[0]! / weights[199]!
+      const [first, last] = evenWeights(clusters, k, power, [0, 199])
+      return first! / last!
     }
     expect(ratio(0)).toBe(1)
     expect(ratio(0.5)).toBeCloseTo(Math.sqrt(157), 4)
