@@ -122,7 +122,7 @@ function evaluating(units: ChosenUnits, corpus: DatasetDescription, net: NetPlan
 }
 
 /**
- * The process; a batch's activations, as so many times all taps; and with a slack the dataset's own memory and, since
+ * The process; a batch's activations, as so many times all taps and what the method makes beside them; and with a slack the dataset's own memory and, since
  * not everything is given back in between, both training (weights, gradients and optimiser slots, what the method
  * remembers, five prepared batches) and what evaluations hold.
  */
@@ -133,7 +133,8 @@ function expectMemory(
   { net, method, epochs }: { net: NetPlan; method: MethodPlan; epochs: number },
 ): number {
   const { batchSize, accumulate } = definition.training
-  const activations = Object.values(net.taps).reduce((sum, tap) => sum + numbers(tap), 0)
+  const taps = Object.values(net.taps).reduce((sum, tap) => sum + numbers(tap), 0)
+  const activations = taps + (method.activations ?? 0)
   const training =
     method.weights * float * (2 + slots(definition, epochs) + (accumulate > 1 ? 1 : 0)) +
     method.memoryBytes +

@@ -91,6 +91,8 @@ export interface MethodPlan {
   multiplyAdds: number
   /** What is remembered beside the weights, in bytes, that of the net included. */
   memoryBytes: number
+  /** Numbers of one image that a step makes beside the net's taps, before and after each ReLU as these. */
+  activations?: number
   /** What a survey takes at its highest beside that, in bytes; nothing of it is kept. */
   surveyBytes?: number
   /** Numbers of an exported embedding. */

@@ -170,4 +170,27 @@ describe('a plan', () => {
       /\/views\/0\/crop\/scale.*\/views\/0\/flip|\/views\/0\/flip.*\/views\/0\/crop\/scale/s,
     )
   })
+
+  it('counts what a decoder makes beside the net', async () => {
+    const memoryOf = async (pathway: string, batchSize: number) => {
+      const method = { name: 'what-where', pathway, losses: 'first', classifier: { epochs: 0 } }
+      const phases = { layerwise: { epochs: 0 }, stacked: { epochs: 0 } }
+      const training = { ...example.training, epochs: 1, batchSize }
+      const definition = parseDefinition({ ...example, method: { ...method, ...phases }, training, evaluations: [] })
+      return (await planExperiment(definition, bytes)).memoryBytes
+    }
+    const perImage = async (pathway: string) =>
+      ((await memoryOf(pathway, 1128)) - (await memoryOf(pathway, 128))) / 1000
+    // Unpooled to 7 x 7, 14 x 14 and 28 x 28, and each decoded there, twice but for the pixels.
+    const made = 49 * (64 + 2 * 32) + 196 * (32 + 2 * 16) + 784 * (16 + 1)
+    expect((await perImage('swwae')) - (await perImage('none'))).toBeCloseTo(2.5 * 4 * made, 0)
+  })
+
+  it('counts the features that clusters of the embedding are found in', async () => {
+    const memoryOf = async (evaluations: object[]) =>
+      (await planExperiment(parseDefinition({ ...example, evaluations }), bytes)).memoryBytes
+    const features = 4 * (11_000 * 128 + 2 * 11_000 * 64 + 128 * 128)
+    const [none, some] = [await memoryOf([]), await memoryOf([{ name: 'cluster-agreement' }])]
+    expect(some - none).toBeCloseTo(1.75 * features, -1)
+  })
 })

@@ -1,7 +1,7 @@
 import { type Static, Type } from 'typebox'
 import type { Dice } from '../dice.ts'
 import { defineEvaluation, type Findings } from '../evaluation.ts'
-import { prepareFeatures } from '../features.ts'
+import { preparationBytes, prepareFeatures } from '../features.ts'
 import { adjustedRand, matchedAccuracy, mutualInformation } from '../math/information.ts'
 import { kMeans } from '../math/kmeans.ts'
 import type { Rows } from '../math/rows.ts'
@@ -90,6 +90,8 @@ export const clusterAgreement = defineEvaluation({
     const detail = `is ${wanted}; there are ${images} ${kind} images, so it should be at most ${images}`
     return [{ pointer: '/k', detail }]
   },
+  // As if both splits were clustered: which one it is makes no difference to who can do it, and more is safe.
+  memoryBytes: (own, { images, dimension }) => preparationBytes(images, dimension, own),
   async measure({ learner, untrained, corpus }, own, dice, watch): Promise<Findings> {
     const dataset = corpus[own.split]
     const k = own.k === 'classes' ? dataset.classes : own.k

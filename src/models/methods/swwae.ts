@@ -132,6 +132,7 @@ function costs(own: Parameters, net: NetPlan, classes: number) {
     weights: net.weights + head + mirror.weights,
     multiplyAdds: net.multiplyAdds + inputs * classes + mirror.multiplyAdds,
     memoryBytes: net.memoryBytes + 4 * (1 + image[2] + mirror.layers.length),
+    activations: mirror.activations,
     dimension: inputs,
   }
 }

@@ -215,7 +215,7 @@ function build(own: Parameters, world: World): Learner {
 
 /** A mirror as the parameters want it. Throws InvalidDefinition where there is none, or other pools have weights. */
 function planMirror({ pathway, depth, pools }: Parameters, net: NetPlan, imageShape: ImageShape): DecoderPlan {
-  if (pathway === 'none') return { layers: [], weights: 0, multiplyAdds: 0 }
+  if (pathway === 'none') return { layers: [], weights: 0, multiplyAdds: 0, activations: 0 }
   const plan = planDecoder(net, imageShape, depth)
   const between = plan.layers.length - 1
   if (typeof pools !== 'number' && pools.length !== between) {
@@ -243,6 +243,7 @@ export const whatWhere = defineMethod({
       weights: net.weights + (inputs + 1) * classes + mirror.weights,
       multiplyAdds: net.multiplyAdds + inputs * classes + mirror.multiplyAdds,
       memoryBytes: net.memoryBytes + (own.pathway === 'none' ? 0 : 4 * (1 + channels + mirror.layers.length)),
+      activations: mirror.activations,
       dimension: inputs,
     }
   },

@@ -38,6 +38,8 @@ export interface DecoderPlan {
   layers: readonly MacroLayer[]
   weights: number
   multiplyAdds: number
+  /** Numbers of one image that it makes, before and after each relu. */
+  activations: number
 }
 
 const sizeOf = (shape: Shape) => shape.reduce((product, side) => product * side, 1)
@@ -127,5 +129,7 @@ export function planDecoder(net: NetPlan, imageShape: ImageShape, depth: number 
   })
   const all = layers.flatMap(({ deconvs }) => deconvs)
   const total = (of: (deconv: Deconv) => number) => all.reduce((sum, deconv) => sum + of(deconv), 0)
-  return { layers, weights: total(numbersOf), multiplyAdds: total(multiplyAddsOf) }
+  const unpooled = layers.reduce((sum, layer) => sum + sizeOf(layer.unpooled), 0)
+  const activations = unpooled + total(({ output, relu }) => sizeOf(output) * (relu ? 2 : 1))
+  return { layers, weights: total(numbersOf), multiplyAdds: total(multiplyAddsOf), activations }
 }
