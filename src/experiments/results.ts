@@ -1,4 +1,4 @@
-import type { Dataset } from '../data/dataset.ts'
+import { labelsOf } from '../data/stratified.ts'
 import { rollDice } from '../models/dice.ts'
 import { encodeRows } from '../models/encoding.ts'
 import type { Learner } from '../models/method.ts'
@@ -28,17 +28,6 @@ export async function runEvaluations(work: Work, learner: Learner): Promise<void
   }
 }
 
-/** Every label of a dataset, read in blocks. */
-async function readLabels(dataset: Dataset): Promise<Int32Array> {
-  const labels = new Int32Array(dataset.size)
-  for (let first = 0; first < dataset.size; first += 1024) {
-    const count = Math.min(1024, dataset.size - first)
-    const read = await dataset.read(Int32Array.from({ length: count }, (_, i) => first + i))
-    labels.set(read.labels ?? new Int32Array(count).fill(-1), first)
-  }
-  return labels
-}
-
 /** Streams the clean embeddings of both splits, in the order of the dataset, a block of rows at a time. */
 export async function exportEmbeddings(work: Work, learner: Learner): Promise<void> {
   const { definition, corpus, context } = work
@@ -61,7 +50,7 @@ export async function exportEmbeddings(work: Work, learner: Learner): Promise<vo
       for await (const block of encodeRows(learner, dataset, [tap], watch)) yield block.rows[tap]!
     }
     const meta = { rows: size, dimension, dtype, split, tap, dataset: dataset.name }
-    const labels = dataset.classes > 0 ? { labels: await readLabels(dataset) } : {}
+    const labels = dataset.classes > 0 ? { labels: await labelsOf(dataset) } : {}
     await context.embeddings.put(
       split,
       { ...meta, ids: Int32Array.from({ length: size }, (_, i) => i), ...labels },

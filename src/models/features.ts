@@ -38,12 +38,15 @@ function choose(dataset: Dataset, places: Int32Array): Dataset {
   return { ...dataset, size: places.length, read }
 }
 
-/** The components of the features; throws Diverged where all are the same. */
+/** All images have the same features. */
+export class Collapsed extends Diverged {}
+
+/** The components of the features; throws Collapsed where all are the same. */
 async function findComponents(rows: Rows, count: number, dice: Dice, { stop }: Watch): Promise<Components> {
   const found = await principalComponents(rows, count, dice.for('components'), { stop })
   const length = found.mean.reduce((sum, value) => sum + value * value, 0)
   if (found.variance <= collapsed * (found.variance + length))
-    throw new Diverged(
+    throw new Collapsed(
       `all ${rows.data.length / rows.width} images have the same features: the net tells none from another`,
       'look whether the images are all the same; where they are not, lower the learning rate or begin with another seed',
     )

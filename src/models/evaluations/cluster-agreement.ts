@@ -1,7 +1,8 @@
 import { type Static, Type } from 'typebox'
+import { labelsOf } from '../../data/stratified.ts'
 import type { Dice } from '../dice.ts'
 import { defineEvaluation, type Findings } from '../evaluation.ts'
-import { preparationBytes, prepareFeatures } from '../features.ts'
+import { Collapsed, preparationBytes, prepareFeatures } from '../features.ts'
 import { adjustedRand, matchedAccuracy, mutualInformation } from '../math/information.ts'
 import { kMeans } from '../math/kmeans.ts'
 import type { Rows } from '../math/rows.ts'
@@ -48,7 +49,10 @@ type Parameters = Static<typeof parameters>
 type Measure = Parameters & { k: number }
 
 /** What all agree in: mutual information by both means, the Rand index, and with k = classes the matched accuracy. */
-function compare(clusters: Int32Array, labels: Int32Array, matched: boolean): Record<string, number> {
+function compare(all: Int32Array, allLabels: Int32Array, matched: boolean): Record<string, number> {
+  // What has no label says nothing of the agreement.
+  const clusters = all.filter((_, i) => allLabels[i]! >= 0)
+  const labels = allLabels.filter((label) => label >= 0)
   return {
     nmi: mutualInformation(clusters, labels),
     nmiArithmetic: mutualInformation(clusters, labels, 'arithmetic'),
@@ -97,15 +101,20 @@ export const clusterAgreement = defineEvaluation({
     const k = own.k === 'classes' ? dataset.classes : own.k
     const matched = k === dataset.classes
     const { stop } = watch
+    const labels = await labelsOf(dataset)
     const measureOne = async (one: typeof learner, from: number) => {
       const tell = (start: number, share: number) => (done: number) =>
         watch.onProgress(from + (start + share * done) / 2)
-      const features = await prepareFeatures(one, dataset, one.embedding, own, dice.for('features'), {
-        stop,
-        onProgress: tell(0, 0.5),
-      })
-      const clusters = await bestOf(features.rows, { ...own, k }, dice, stop, tell(0.5, 0.5))
-      return compare(clusters, features.labels!, matched)
+      const found = { stop, onProgress: tell(0, 0.5) }
+      const clusters = await prepareFeatures(one, dataset, one.embedding, own, dice.for('features'), found).then(
+        ({ rows }) => bestOf(rows, { ...own, k }, dice, stop, tell(0.5, 0.5)),
+        (error: unknown) => {
+          // Images that are all alike to the net are one cluster: a finding, which costs no other evaluation.
+          if (error instanceof Collapsed) return new Int32Array(dataset.size)
+          throw error
+        },
+      )
+      return compare(clusters, labels, matched)
     }
     const scores = await measureOne(learner, 0)
     const fresh = untrained()

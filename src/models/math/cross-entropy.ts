@@ -41,14 +41,21 @@ export function crossEntropy(logits: Tensor2D, labels: Int32Array, smoothing = 0
 
 /**
  * The share of the labelled images whose own class is among the k with the highest logits, a scalar for each k; no
- * gradient flows through it. Of equal logits the own one counts as the higher.
+ * gradient flows through it. Of equal logits the earlier class counts as the higher, so that a net which tells none
+ * apart hits no more than chance.
  */
 export function hitShares(logits: Tensor2D, labels: Int32Array, ks: readonly number[]): Scalar[] {
   const count = Math.max(1, labels.filter((label) => label >= 0).length)
   const classes = logits.shape[1]
   const places = labels.map((label, i) => i * classes + Math.max(0, label))
   const own = tf.expandDims(tf.gather(tf.reshape(logits, [-1]), tf.tensor1d(places, 'int32')), 1)
-  const above = tf.sum(tf.step(tf.sub(logits, own)), 1)
+  const before = Float32Array.from({ length: labels.length * classes }, (_, i) =>
+    i % classes < labels[Math.floor(i / classes)]! ? 1 : 0,
+  )
+  const earlier = tf.tensor2d(before, [labels.length, classes])
+  const notBelow = tf.sub(1, tf.step(tf.sub(own, logits)))
+  const higher = tf.step(tf.sub(logits, own))
+  const above = tf.sum(tf.add(tf.mul(earlier, notBelow), tf.mul(tf.sub(1, earlier), higher)), 1)
   const labelled = tf.tensor1d(Float32Array.from(labels, (label) => (label >= 0 ? 1 / count : 0)))
   return ks.map((k) => tf.sum(tf.mul(labelled, tf.step(tf.sub(k, above)))) as Scalar)
 }

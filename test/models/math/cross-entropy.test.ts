@@ -61,7 +61,10 @@ describe('softmax cross-entropy', () => {
     const shares = (labels: readonly number[], ks: readonly number[]) =>
       tf.tidy(() => hitShares(tf.tensor2d(logits), Int32Array.from(labels), ks).map((share) => share.dataSync()[0]))
     expect(shares([0, 1, 2, 1], [1, 2, 3])).toEqual([0.5, 0.5, 1])
-    expect(shares([-1, 2, 1, -1], [1, 2])).toEqual([0.5, 1])
+    expect(shares([-1, 2, 1, -1], [1, 2])).toEqual([0, 1])
+    // A net that tells none apart hits what the first class has.
+    const flat = tf.tidy(() => hitShares(tf.zeros([3, 3]), Int32Array.from([0, 1, 2]), [1])[0]!.dataSync()[0])
+    expect(flat).toBeCloseTo(1 / 3, 6)
     expect(shares([-1, -1, -1, -1], [1])).toEqual([0])
   })
 })
