@@ -26,11 +26,16 @@ export function refuseSlowSenders(app: FastifyInstance, milliseconds: number): v
     raw.once('end', stop).once('close', stop)
   })
   // Who was refused in the middle of an upload may still read why, while Node throws away what comes; not for ever.
-  app.addHook('onResponse', async ({ raw, routeOptions }) => {
-    if (!routeOptions.config.upload || raw.complete) return
-    const timer = setTimeout(() => raw.socket.destroy(), milliseconds)
-    raw.socket.once('close', () => clearTimeout(timer))
-    raw.once('end', () => clearTimeout(timer))
+  // The socket is kept from the start: a request whose body was left unread has lost it when the answer is out.
+  app.addHook('onRequest', async ({ raw, routeOptions }, { raw: answer }) => {
+    if (!routeOptions.config.upload) return
+    const { socket } = raw
+    answer.once('finish', () => {
+      if (raw.complete || socket.destroyed) return
+      const timer = setTimeout(() => raw.complete || socket.destroy(), milliseconds)
+      socket.once('close', () => clearTimeout(timer))
+      raw.once('end', () => clearTimeout(timer))
+    })
   })
 }
 

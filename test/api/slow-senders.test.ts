@@ -15,6 +15,10 @@ beforeAll(async () => {
     for await (const chunk of arriving(body as AsyncIterable<Uint8Array>, 400)) bytes += chunk.length
     return `${bytes} bytes`
   })
+  app.post('/refused', { config: { upload: true } }, async ({ body }, reply) => {
+    for await (const _ of body as AsyncIterable<Uint8Array>) break
+    return reply.code(400).send('no')
+  })
   await app.listen({ host: '127.0.0.1', port: 0 })
   port = (app.server.address() as AddressInfo).port
 })
@@ -51,5 +55,13 @@ describe('a slow sender', () => {
     expect(slowly).toMatch(/^HTTP\/1\.1 200[\s\S]*10 bytes/)
     for (const keep of [true, false])
       expect(await send('/upload', 'application/x-tar', ['12345'], 0, keep)).toMatch(/^HTTP\/1\.1 408/)
+  })
+
+  it('whose upload is refused in the middle reads why and is cut off, and the server goes on', async () => {
+    for (const keep of [true, false])
+      expect(await send('/refused', 'application/x-tar', ['12345'], 0, keep)).toMatch(/^HTTP\/1\.1 400[\s\S]*no$/)
+    // Longer than a refused sender is waited for: what then happens must not end the process.
+    await new Promise((done) => setTimeout(done, 400))
+    expect(await send('/plain', 'application/json', ['"12345678"'])).toMatch(/^HTTP\/1\.1 200/)
   })
 })
