@@ -1,5 +1,6 @@
-import { createWriteStream } from 'node:fs'
+import { createWriteStream, existsSync } from 'node:fs'
 import { rename, rm, stat } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import type { Config } from '../config.ts'
 import { NotFound } from '../errors.ts'
@@ -18,6 +19,10 @@ export async function exportFile(config: Config, output: Output, id: string, opt
   const query = new URLSearchParams({ as: options.as, ...(options.names ? { names: options.names } : {}) })
   for (const tap of options.tap ?? []) query.append('tap', tap)
   const path = (kind: string) => `/v1/${kind}/${encodeURIComponent(id)}/export?${query}`
+  const folder = dirname(options.output)
+  // Before the server begins: an export takes its time.
+  if (!existsSync(folder))
+    throw new NotFound(`there is no folder ${folder}`, 'make it first, or name another file with -o')
   return withClient(config, async (client) => {
     const bytes = await client.download(path('runs')).catch((error: unknown) => {
       if (error instanceof NotFound) return client.download(path('checkpoints'))

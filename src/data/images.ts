@@ -78,7 +78,9 @@ function describeView(wanted: Parameters, manifest: SetManifest): View {
   if (all.test === 0)
     faults.push({
       pointer: '/testShare',
-      detail: `leaves none of ${images.train} images for testing, and the set has no test images of its own`,
+      detail: `leaves none of ${images.train} images for testing, and the set has no test images of its own: ${
+        images.train > 1 ? 'a larger share would be right' : 'add a set of more images'
+      }`,
     })
   if (all.train === 0) faults.push({ pointer: '/set', detail: `'${name}' has no images for training` })
   if (faults.length > 0) throw new InvalidDefinition(faults, 'the dataset')

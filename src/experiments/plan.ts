@@ -81,6 +81,12 @@ async function attempt<T>(faults: Fault[], prefix: string, part: () => T | Promi
   }
 }
 
+/** What a dataset is called in words: of sets of one's own, with the name of the set. */
+function called({ unit, parameters }: ChosenUnits['dataset']): string {
+  const { set } = parameters as { set?: string }
+  return set === undefined ? unit.name : `${unit.name}/${set}`
+}
+
 function checkAbilities(faults: Fault[], units: ChosenUnits, net: NetPlan | undefined, classes: number): void {
   const labels: Ability[] = classes > 0 ? ['labels'] : []
   const there = new Set<Ability>([...labels, ...(net?.abilities ?? []), ...units.method.unit.abilities])
@@ -88,8 +94,7 @@ function checkAbilities(faults: Fault[], units: ChosenUnits, net: NetPlan | unde
     for (const ability of requires) {
       // What a net offers is not known when it could not be planned; that fault is told already.
       if (there.has(ability) || (!net && ability !== 'labels')) continue
-      const lacking =
-        ability === 'labels' ? `dataset '${units.dataset.unit.name}' has none` : 'net and method offer none'
+      const lacking = ability === 'labels' ? `dataset '${called(units.dataset)}' has none` : 'net and method offer none'
       faults.push({ pointer, detail: `'${name}' needs ${ability}, and ${lacking}` })
     }
   }

@@ -288,4 +288,14 @@ describe('an upload', () => {
     })
     expect(response.statusCode).toBe(415)
   })
+
+  it('without labels is named where a method needs some', async () => {
+    await upload('name=birds&layout=flat', birds)
+    const asked = { ...onBirds(), method: { name: 'supervised' } }
+    const refused = (await world.send('/v1/experiments', asked)).json()
+    expect(refused.errors[0]).toEqual({
+      pointer: '/method/name',
+      detail: "'supervised' needs labels, and dataset 'images/birds' has none",
+    })
+  })
 })

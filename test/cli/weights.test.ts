@@ -94,6 +94,13 @@ describe('gestalt weights', () => {
 })
 
 describe('gestalt export', () => {
+  it('names a folder that is not there before it asks the server', async () => {
+    const asked = { as: 'onnx', output: join(tmpdir(), 'no-such-folder', 'net.onnx') }
+    await expect(exportFile(config, listener(), 'no-run', asked)).rejects.toThrow(
+      /there is no folder .*no-such-folder$/,
+    )
+  })
+
   it('leaves no file where there is nothing to export', async () => {
     const asked = { as: 'onnx', output: path('net.onnx') }
     await expect(exportFile(config, listener(), 'no-run', asked)).rejects.toThrow(NotFound)

@@ -61,7 +61,9 @@ const mirrored = new Set(['input', 'conv', 'pool', 'norm', 'relu', 'dropout'])
 function macroLayers({ layers }: NetPlan, depth: number | 'all'): Found[] {
   const pools = layers.filter((layer) => layer.kind === 'pool' && layer.pool === 'max').length
   if (pools === 0)
-    refuse('a decoder is the mirror of maximum pools, and this net has none: small, alexnet and vgg have some')
+    refuse(
+      "a decoder is the mirror of maximum pools, and this net has none: alexnet and vgg have some, and small with pool 'max'",
+    )
   if (depth !== 'all' && depth > pools)
     refuse(`is ${depth} and this net has ${pools} maximum pools: at most ${pools} would be right`, '/depth')
   const wanted = depth === 'all' ? pools : depth
