@@ -11,7 +11,10 @@ export const fromSchema = Type.Object(
   {
     checkpoint: Type.Optional(Type.String({ pattern: id, description: 'A stored checkpoint of any run, by its id.' })),
     run: Type.Optional(
-      Type.String({ pattern: id, description: 'A run: its final checkpoint, or the newest where it has none.' }),
+      Type.String({
+        pattern: id,
+        description: 'A run by its id: its final checkpoint, or the newest where it has none.',
+      }),
     ),
     weights: Type.Optional(
       Type.String({ pattern: weightsName, description: 'Imported weights, by name (gestalt weights add).' }),
