@@ -78,7 +78,8 @@ export async function prepareFeatures(
   limit = foundFrom,
 ): Promise<Prepared> {
   const width = learner.taps[tap]!.reduce((a, b) => a * b, 1)
-  const kept = Math.min(components, width)
+  // So many images have at most one direction fewer; what is beyond is noise, which whitening would blow up.
+  const kept = Math.max(1, Math.min(components, width, dataset.size - 1))
   const options = { whiten, unitRows: true, stop: watch.stop }
   const stopping = watch.stop ? { stop: watch.stop } : {}
   const labelled = (rows: Rows, labels: Int32Array): Prepared => (dataset.classes > 0 ? { rows, labels } : { rows })
