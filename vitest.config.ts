@@ -9,6 +9,7 @@ export default defineConfig({
     globalSetup: ['test/global.ts'],
     testTimeout: 60_000,
     hookTimeout: 60_000,
-    maxWorkers: 2,
+    // Much of the time is spent waiting for services that start, stop and fail.
+    maxWorkers: 3,
   },
 })
