@@ -1,6 +1,7 @@
-import { type Node, type Nodes, NotWritten, type Writing } from './node.ts'
+import { type Node, type Nodes, NotWritten } from '../graph/node.ts'
 import { at, rdi, rdx, rsi } from './operands.ts'
 import { type Cell, clearImage, coverage, overWindows, type Pooling, tailMask } from './pooling.ts'
+import type { Writing } from './special.ts'
 
 /** What one cell inside the images counts. */
 function shareOf(cells: readonly Cell[]): number {

@@ -1,5 +1,5 @@
-import { sizeOf } from '../onnx/layout.ts'
-import { type Arg, type Node, type Nodes, rowStrides } from './node.ts'
+import { type Arg, type Finish, type Node, type Nodes, rowStrides } from '../graph/node.ts'
+import { sizeOf } from '../recording/shape.ts'
 import { at, compare, r11, rax, rbx, rcx, rdx, rsp } from './operands.ts'
 import { fits, tileCycles } from './tile.ts'
 import type { Writer } from './writer.ts'
@@ -99,15 +99,6 @@ export function rightSide(nodes: Nodes, arg: Arg, sides: readonly number[], colu
     const node = nodes.map('copy', [piece], [own.count, ...sides, wide], 'float32')
     return { ...own, node, row: 4 * wide, step: 4 * wide * inner, offset: 0 }
   })
-}
-
-/** What is done to each result before it is stored; found out when all operations are nodes. */
-export interface Finish {
-  /** Added: [columns]. */
-  bias?: Node
-  relu?: boolean
-  /** Multiplied by 1 where this, of the result's shape, is above 0, else by 0. */
-  where?: Node
 }
 
 export const sumMask = 1

@@ -1,5 +1,5 @@
+import { NotWritten } from '../graph/node.ts'
 import { formulas } from './formulas.ts'
-import { NotWritten } from './node.ts'
 import { at, type Label, type Memory, r8, r9, r10, r11, r12, r13, rax, rbx, rcx, rdi, rdx, rsi } from './operands.ts'
 import { type Access, type Loops, type Result, type Side, type Step, widthOf } from './steps.ts'
 import { memory, type Place, type Writer } from './writer.ts'
@@ -170,7 +170,9 @@ export class Body {
             spares.push(register)
             return register
           }
-          formulas[step.formula](this.w, to, step.args.map((arg) => holds[arg]!) as never, spare, step.parameter)
+          const formula = formulas[step.formula]
+          if (!formula) throw new NotWritten(step.formula)
+          formula(this.w, to, step.args.map((arg) => holds[arg]!) as never, spare, step.parameter)
           free.push(...spares)
         } else this.load(to, step, vector, masked)
         holds[i] = to

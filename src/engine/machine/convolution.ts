@@ -1,3 +1,5 @@
+import type { Finish } from '../graph/node.ts'
+import { type Arg, type Halo, type Node, type Nodes, NotWritten, type SpecialInput } from '../graph/node.ts'
 import {
   aside,
   type Block,
@@ -6,14 +8,13 @@ import {
   cacheShare,
   chooseBlocking,
   cyclesFor,
-  type Finish,
   finisher,
   rightSide,
   sumMask,
   vectorsFor,
 } from './blocks.ts'
-import { type Arg, type Halo, type Node, type Nodes, NotWritten, type SpecialInput, type Writing } from './node.ts'
 import { at, type Label, type Memory, r11, r12, r13, rax, rbx, rcx, rdi, rdx, rsi } from './operands.ts'
+import type { Writing } from './special.ts'
 import { type SumLoop, writeTile } from './tile.ts'
 import { convolveByTiles, paysWinograd, suitsWinograd } from './winograd.ts'
 import { moved } from './writer.ts'

@@ -1,16 +1,8 @@
+import { isRow, isWhole } from '../graph/finish.ts'
+import { type Arg, type Node, type Nodes, NotWritten, type ProductSpecial, spread, whole } from '../graph/node.ts'
 import { aside, type Block, biasSlot, cacheShare, chooseBlocking, rightSide, sumMask, vectorsFor } from './blocks.ts'
-import { isRow, isWhole } from './finish.ts'
-import {
-  type Arg,
-  type Node,
-  type Nodes,
-  NotWritten,
-  type ProductSpecial,
-  spread,
-  type Writing,
-  whole,
-} from './node.ts'
 import { at, compare, type Label, type Memory, r12, r13, rax, rbx, rcx, rdi, rdx, rsi, rsp } from './operands.ts'
+import type { Writing } from './special.ts'
 import { writeTile } from './tile.ts'
 import { memory, moved, thread8, type Writer } from './writer.ts'
 

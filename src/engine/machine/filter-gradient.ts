@@ -1,17 +1,9 @@
-import { sizeOf } from '../onnx/layout.ts'
+import { type Arg, type Halo, type Node, type Nodes, rowStrides, type SpecialInput, whole } from '../graph/node.ts'
+import { sizeOf } from '../recording/shape.ts'
 import { aside, type Columns, chooseBlocking, clear, cutColumns, sumMask, vectorsFor } from './blocks.ts'
 import type { Window } from './convolution.ts'
-import {
-  type Arg,
-  type Halo,
-  type Node,
-  type Nodes,
-  rowStrides,
-  type SpecialInput,
-  type Writing,
-  whole,
-} from './node.ts'
 import { at, type Label, r11, r12, r13, rax, rbx, rcx, rdi, rdx, rsi } from './operands.ts'
+import type { Writing } from './special.ts'
 import { type SumLoop, writeTile } from './tile.ts'
 import { moved } from './writer.ts'
 

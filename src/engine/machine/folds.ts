@@ -1,5 +1,5 @@
+import type { Fold } from '../graph/node.ts'
 import { Body, beginPart, firstCounter, nest, runtimeCount, setTailMask, tailMask, vectors } from './body.ts'
-import type { Fold } from './node.ts'
 import { compare, type Label, rax } from './operands.ts'
 import type { Loops, Result } from './steps.ts'
 import type { Writer } from './writer.ts'

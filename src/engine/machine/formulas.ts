@@ -1,3 +1,4 @@
+import type { FormulaName } from '../graph/formulas.ts'
 import { compare, compareIntegers } from './operands.ts'
 import type { Writer } from './writer.ts'
 
@@ -96,7 +97,7 @@ function constantOver(w: Writer, to: number, value: number, x: number, spare: ()
 
 const sign = -(2 ** 31)
 
-export const formulas = {
+export const formulas: Readonly<Partial<Record<FormulaName, Formula>>> = {
   copy: ({ a }, to, [x]) => {
     if (to !== x) a.v1('movups', to, x!)
   },
@@ -271,11 +272,4 @@ export const formulas = {
     w.a.vcmp('pcmpd', 2, x!, zero, compareIntegers.neq)
     one(w, to, 2)
   },
-} satisfies Record<string, Formula>
-
-export type FormulaName = keyof typeof formulas
-
-/** Formulas that cost as much as reading numbers again or more. */
-export const costly: ReadonlySet<FormulaName> = new Set([
-  ...(['divide', 'sqrt', 'rsqrt', 'reciprocal', 'exp', 'log', 'sigmoid', 'softplus', 'tanh', 'power'] as const),
-])
+}

@@ -1,11 +1,15 @@
 import { readFileSync } from 'node:fs'
 import { Unavailable } from '../../errors.ts'
-import { type OnnxEngine, startOnnx } from '../onnx/index.ts'
-import type { Plan } from '../onnx/keys.ts'
-import type { Block, Programs } from '../onnx/programs.ts'
-import type { Value } from '../onnx/record.ts'
-import { NotWritten } from './node.ts'
-import { Pool } from './pool.ts'
+import { NotWritten } from '../graph/node.ts'
+import { OnnxComputer } from '../onnx/computer.ts'
+import type { OnnxEngine } from '../onnx/index.ts'
+import { traces } from '../onnx/kernels/index.ts'
+import { openRuntime } from '../onnx/runtime.ts'
+import type { Compiled, Computer } from '../recording/computer.ts'
+import { startRecording } from '../recording/index.ts'
+import type { Plan } from '../recording/keys.ts'
+import type { Value } from '../recording/record.ts'
+import { type Block, Pool } from './pool.ts'
 import { Program } from './program.ts'
 import { Threads } from './threads.ts'
 
@@ -29,10 +33,11 @@ export function whyNotHere(platform: string = process.platform, arch: string = p
   return undefined
 }
 
-/** Graphs as machine code for this processor. */
-export class MachinePrograms implements Programs {
+/** Writes graphs as machine code for this processor, and leaves to another computer what it has no code for. */
+export class MachineComputer implements Computer {
   private readonly threads: Threads
   private readonly pool = new Pool()
+  private readonly other: Computer
   /** Why graphs had no program, and how often. */
   readonly unwritten: Record<string, number> = {}
 
@@ -40,20 +45,29 @@ export class MachinePrograms implements Programs {
   readonly made: Program[] = []
   private readonly profiled: boolean
 
-  constructor(threads: number, profiled = false) {
+  constructor(threads: number, other: Computer, profiled = false) {
     this.profiled = profiled
+    this.other = other
     this.threads = new Threads(threads)
   }
 
-  compile({ operations, leaves }: Plan, roots: readonly Value[]): Program | undefined {
+  get synchronous(): boolean {
+    return this.other.synchronous
+  }
+
+  refusal(): Unavailable {
+    return this.other.refusal()
+  }
+
+  compile(plan: Plan, roots: readonly Value[]): Compiled | Promise<Compiled> {
     try {
-      const program = new Program(operations, leaves, roots, this.threads, this.pool, this.profiled)
+      const program = new Program(plan, roots, this.threads, this.pool, this.profiled)
       if (this.profiled) this.made.push(program)
       return program
     } catch (error) {
       if (!(error instanceof NotWritten)) throw error
       this.unwritten[error.what] = (this.unwritten[error.what] ?? 0) + 1
-      return undefined
+      return this.other.compile(plan, roots)
     }
   }
 
@@ -94,17 +108,15 @@ export interface MachineEngine extends OnnxEngine {
 export async function startMachine({ threads, onFallback, profiled }: MachineOptions): Promise<MachineEngine> {
   const reason = whyNotHere()
   if (reason) throw new Unavailable(reason, 'GESTALT_ENGINE=onnx runs here')
-  const programs = new MachinePrograms(threads, profiled)
-  const engine = await startOnnx({ threads, programs, name: 'machine', ...(onFallback ? { onFallback } : {}) })
+  const runtime = await openRuntime(threads)
+  const computer = new MachineComputer(threads, new OnnxComputer(runtime), profiled)
+  const engine = await startRecording({ name: 'machine', traces, computer, onFallback })
   return {
     ...engine,
-    version: `${instructions}, onnxruntime ${engine.version}`,
-    unwritten: programs.unwritten,
-    memoryBytes: () => programs.memoryBytes(),
-    programs: programs.made,
-    dispose() {
-      engine.dispose()
-      programs.close()
-    },
+    threads,
+    version: `${instructions}, onnxruntime ${runtime.version}`,
+    unwritten: computer.unwritten,
+    memoryBytes: () => computer.memoryBytes(),
+    programs: computer.made,
   }
 }

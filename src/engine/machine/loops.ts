@@ -1,9 +1,10 @@
-import { sizeOf } from '../onnx/layout.ts'
+import type { LoopStage } from '../graph/expression.ts'
+import { type Node, smallStage } from '../graph/node.ts'
+import { sizeOf } from '../recording/shape.ts'
 import { Body, beginPart, nest, runtimeCount, setTailMask, vectors, vectorsOfPart } from './body.ts'
-import type { LoopStage } from './expression.ts'
 import { writeFold } from './folds.ts'
-import { type Node, type Stored, smallStage } from './node.ts'
 import { rax, rcx } from './operands.ts'
+import type { Stored } from './special.ts'
 import { Loops } from './steps.ts'
 import type { Writer } from './writer.ts'
 

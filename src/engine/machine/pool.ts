@@ -1,7 +1,14 @@
-import type { Block } from '../onnx/programs.ts'
+import type { Block as AnyBlock } from '../recording/computer.ts'
 import { mapRegion, type Region } from './memory.ts'
 
 const regionBytes = 2 ** 26
+
+/** Memory of the machine, and where JavaScript sees it. */
+export interface Block extends AnyBlock {
+  readonly address: number
+  readonly buffer: ArrayBuffer
+  readonly offset: number
+}
 
 /** Sizes of blocks: four to a doubling, so that at most a fifth of a block is left over. */
 function roundedSize(bytes: number): number {

@@ -1,6 +1,7 @@
-import type { Finish } from './blocks.ts'
-import { type Node, type Nodes, NotWritten, type SpecialInput, type Stored, type Writing } from './node.ts'
+import type { Finish } from '../graph/node.ts'
+import { type Node, type Nodes, NotWritten, type SpecialInput } from '../graph/node.ts'
 import { at, compare, r8, r9, rax, rbx, rcx, rdi, rdx, rsi } from './operands.ts'
+import type { Stored, Writing } from './special.ts'
 import type { Writer } from './writer.ts'
 
 /** A pooling by its numbers; `pads` are top, left, bottom, right. */

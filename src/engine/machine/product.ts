@@ -1,17 +1,17 @@
+import type { Arg, Finish, Node, Nodes, ProductSides, SpecialInput } from '../graph/node.ts'
 import {
   aside,
   type Block,
   biasSlot,
   chooseBlocking,
   cutColumns,
-  type Finish,
   finisher,
   rightSide,
   sumMask,
   vectorsFor,
 } from './blocks.ts'
-import type { Arg, Node, Nodes, ProductSides, SpecialInput, Writing } from './node.ts'
 import { type Label, r12, r13, rax, rbx, rcx, rdi, rdx, rsi } from './operands.ts'
+import type { Writing } from './special.ts'
 import { writeTile } from './tile.ts'
 import { moved, thread8 } from './writer.ts'
 

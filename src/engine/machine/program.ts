@@ -1,12 +1,16 @@
-import { sizeOf } from '../onnx/layout.ts'
-import type { Block, Program as Compiled } from '../onnx/programs.ts'
-import type { Dtype, Numbers, Operation, Value } from '../onnx/record.ts'
+import { type Halo, type Node, NotWritten, rowStrides } from '../graph/node.ts'
+import { paddedStrides, type Schedule, type Stage, scheduleGraph } from '../graph/plan.ts'
+import { arrays } from '../recording/backend.ts'
+import type { Compiled } from '../recording/computer.ts'
+import type { Plan } from '../recording/keys.ts'
+import { type Dtype, known, type Numbers, type Value } from '../recording/record.ts'
+import { sizeOf } from '../recording/shape.ts'
 import { isSmall, writeLoopStage } from './loops.ts'
+import { lowerings } from './lower.ts'
 import { mapRegion, openSystem, placeCode, type Region, unmapRegion } from './memory.ts'
-import { type Halo, type Node, NotWritten, rowStrides, type Stored } from './node.ts'
 import { at, rax, rdx } from './operands.ts'
-import { paddedStrides, type Schedule, type Stage, scheduleGraph } from './plan.ts'
-import type { Pool } from './pool.ts'
+import type { Block, Pool } from './pool.ts'
+import type { MachineSpecial, Stored } from './special.ts'
 import type { Threads } from './threads.ts'
 import { memory as memoryRegister, moved, type Place, tableHead, Writer } from './writer.ts'
 
@@ -14,11 +18,12 @@ import { memory as memoryRegister, moved, type Place, tableHead, Writer } from '
 const [fewIn, fewOut] = [256, 16]
 const constantBytes = 2 ** 18
 const manyBytes = 2 ** 18
+/** Of one stage; more would not find registers. */
+const [mostArrays, mostOutputs] = [8, 6]
 const largestMemory = 2 ** 31 - 2 ** 24
 
 const widthOf = (dtype: Dtype) => (dtype === 'bool' ? 1 : 4)
 const aligned = (bytes: number) => Math.ceil(bytes / 64) * 64
-const arrays = { float32: Float32Array, int32: Int32Array, bool: Uint8Array } as const
 
 /** Places in the program's memory, taken and freed as the stages go. */
 class Layout {
@@ -150,7 +155,8 @@ function writeStage(w: Writer, stage: Stage, memory: Memory, finished: Schedule[
   }
   const { instead, node } = stage
   const own = (each: Node) => finished.get(each) ?? each
-  node.special.write({ w, stored: (each) => stored(instead.get(own(each)) ?? own(each)) })
+  const special = node.special as MachineSpecial
+  special.write({ w, stored: (each) => stored(instead.get(own(each)) ?? own(each)) })
 }
 
 /** Where a profiled program notes when each stage began: the processor's clock. */
@@ -204,17 +210,10 @@ export class Program implements Compiled {
   /** What the stages do, by the order in which they do it. */
   readonly names: string[] = []
 
-  constructor(
-    operations: readonly Operation[],
-    leaves: readonly Value[],
-    roots: readonly Value[],
-    threads: Threads,
-    pool: Pool,
-    profiled = false,
-  ) {
+  constructor(plan: Plan, roots: readonly Value[], threads: Threads, pool: Pool, profiled = false) {
     this.threads = threads
     this.pool = pool
-    const schedule = scheduleGraph(operations, leaves, roots, threads.count)
+    const schedule = scheduleGraph(plan, roots, { lowerings, threads: threads.count, mostArrays, mostOutputs })
     const memory = new Memory(schedule)
     const w = new Writer(threads.count)
     const order = new Order()
@@ -275,18 +274,20 @@ export class Program implements Compiled {
   /** Computes the roots' numbers. */
   run(leaves: readonly Value[], roots: readonly Value[]): void {
     const { table, pool } = this
+    for (const leaf of leaves) known(leaf)
     for (const { i, numbers } of this.copiedIn) numbers.set(leaves[i]!.data!)
     for (const { i, slot } of this.givenIn) table[slot] = BigInt(this.addressOf(leaves[i]!))
     for (const { i, slot, bytes } of this.givenOut) {
       const root = roots[i]!
-      root.block = pool.take(bytes)
-      table[slot] = BigInt(root.block.address)
+      const block = pool.take(bytes)
+      root.block = block
+      table[slot] = BigInt(block.address)
     }
     this.threads.execute(this.entry, this.tableAddress)
     for (const { i, numbers } of this.copiedOut) roots[i]!.data = numbers.slice()
     for (const { i } of this.givenOut) {
       const root = roots[i]!
-      const { buffer, offset } = root.block!
+      const { buffer, offset } = root.block as Block
       root.data = new arrays[root.dtype](buffer, offset, sizeOf(root.shape))
     }
   }
@@ -296,14 +297,15 @@ export class Program implements Compiled {
    * not needed again; else they are copied, once, to where they lie better for the processor.
    */
   private addressOf(leaf: Value): number {
-    if (leaf.block) return leaf.block.address
+    if (leaf.block) return (leaf.block as Block).address
     const numbers = leaf.data!
     if (numbers.byteLength >= manyBytes && !leaf.lent) {
       leaf.lent = true
       return openSystem().addressOf(numbers)
     }
-    leaf.block = this.copyOf(numbers)
-    return leaf.block.address
+    const block = this.copyOf(numbers)
+    leaf.block = block
+    return block.address
   }
 
   private copyOf(numbers: Numbers): Block {

@@ -1,6 +1,7 @@
+import type { Node, Nodes, SpecialInput } from '../graph/node.ts'
 import { clear } from './blocks.ts'
-import type { Node, Nodes, SpecialInput, Writing } from './node.ts'
 import { at, type Label, r8, r12, r13, rax, rbx, rcx, rdi, rdx, rsi } from './operands.ts'
+import type { Writing } from './special.ts'
 import { moved, type Writer } from './writer.ts'
 
 const tailMask = 1

@@ -1,7 +1,8 @@
-import type { Expression, LoopStage, Operand, Output } from './expression.ts'
-import type { FormulaName } from './formulas.ts'
-import type { Node, Stored } from './node.ts'
+import type { Expression, LoopStage, Operand, Output } from '../graph/expression.ts'
+import type { FormulaName } from '../graph/formulas.ts'
+import type { Node } from '../graph/node.ts'
 import type { Memory } from './operands.ts'
+import type { Stored } from './special.ts'
 import { moved, type Place, type Writer } from './writer.ts'
 
 export const widthOf = (dtype: Stored['dtype']) => (dtype === 'bool' ? 1 : 4)

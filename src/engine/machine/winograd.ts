@@ -1,16 +1,9 @@
-import { aside, type Block, chooseBlocking, cutColumns, type Finish, vectorsFor } from './blocks.ts'
+import type { Finish } from '../graph/node.ts'
+import { type Arg, type Halo, type Node, type Nodes, type SpecialInput, whole } from '../graph/node.ts'
+import { aside, type Block, chooseBlocking, cutColumns, vectorsFor } from './blocks.ts'
 import type { Window } from './convolution.ts'
-import {
-  type Arg,
-  type Halo,
-  type Node,
-  type Nodes,
-  type SpecialInput,
-  type Stored,
-  type Writing,
-  whole,
-} from './node.ts'
 import { at, compare, type Label, r8, r9, r12, r13, rax, rbx, rcx, rdi, rdx, rsi } from './operands.ts'
+import type { Stored, Writing } from './special.ts'
 import { writeTile } from './tile.ts'
 import { cells, transformBack, transformFilter, transformTile } from './transforms.ts'
 import { moved, type Writer } from './writer.ts'

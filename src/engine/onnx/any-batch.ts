@@ -1,5 +1,6 @@
 import { InvalidDefinition } from '../../errors.ts'
-import { type Constant, type Model, type Node, textOf } from './emitter.ts'
+import { textOf } from '../recording/keys.ts'
+import type { Constant, Model, Node } from './emitter.ts'
 
 /** A graph that was recorded for so many images. */
 export interface Recorded {

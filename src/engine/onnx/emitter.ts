@@ -1,4 +1,5 @@
-import type { Dtype } from './record.ts'
+import { textOf } from '../recording/keys.ts'
+import type { Dtype } from '../recording/record.ts'
 
 /** An attribute of a node: whole numbers, text, or what is marked. */
 export type Attribute =
@@ -45,15 +46,6 @@ export interface Model {
 
 /** The numbers by which ONNX calls the types of elements (TensorProto.DataType). */
 export const elementTypes = { float32: 1, int32: 6, int64: 7, bool: 9 } as const
-
-/** Attributes as text, different for different ones: JSON alone says null of every number that is not finite. */
-export function textOf(attributes: object): string {
-  const text = JSON.stringify(attributes)
-  if (!text.includes('null')) return text
-  return JSON.stringify(attributes, (_, value) =>
-    Number.isFinite(value) || typeof value !== 'number' ? value : `${value}`,
-  )
-}
 
 /** Writes the nodes of an ONNX graph. Equal nodes and constants become one. */
 export class Emitter {

@@ -1,13 +1,14 @@
 import { InvalidDefinition, TooLarge, Unavailable } from '../../errors.ts'
 import { type Tensor, type Tensor4D, tf } from '../../tf.ts'
+import { RecordingBackend } from '../recording/backend.ts'
+import type { Computer } from '../recording/computer.ts'
+import { registerKernels } from '../recording/index.ts'
+import { known, type Value } from '../recording/record.ts'
 import { forAnyBatch, type Recorded } from './any-batch.ts'
-import { OnnxBackend } from './backend.ts'
+import { lowerGraph } from './computer.ts'
 import type { Constant, Model, Node } from './emitter.ts'
 import { encodeFile } from './encode.ts'
-import { registerKernels } from './index.ts'
-import { lowerings } from './kernels/index.ts'
-import { known, type Value } from './record.ts'
-import type { Runtime } from './runtime.ts'
+import { traces } from './kernels/index.ts'
 
 /** What images become features by. */
 export interface Features {
@@ -36,24 +37,18 @@ function neverComputes(): never {
   )
 }
 
-/** Records and lowers as any runtime without layouts of its own, and computes nothing. */
-const recorder: Runtime = {
-  version: 'none',
-  synchronous: true,
-  blockSize: 0,
-  tensor: neverComputes,
-  open: neverComputes,
-}
+/** Records, and computes nothing. */
+const recorder: Computer = { synchronous: true, refusal: neverComputes, compile: neverComputes }
 
-let backend: OnnxBackend | undefined
+let backend: RecordingBackend | undefined
 
 /** It stays once it is there: tensors that were moved to it can be used and disposed of later. */
-function openRecorder(): OnnxBackend {
+function openRecorder(): RecordingBackend {
   if (backend) return backend
-  const made = new OnnxBackend(recorder, lowerings, (kernel) => {
+  const made = new RecordingBackend(recorder, (kernel) => {
     throw new Unavailable(`the kernel ${kernel} has no form in ONNX here`, 'export the weights as safetensors')
   })
-  registerKernels(backendName)
+  registerKernels(backendName, traces)
   tf.registerBackend(backendName, () => made, 0)
   backend = made
   return made
@@ -66,12 +61,12 @@ interface Root {
 }
 
 /** The value of a tensor, which may have to come from another backend. */
-const heldBy = (recording: OnnxBackend, { dataId }: tf.TensorInfo): Value => recording.data.get(dataId).value!
+const heldBy = (recording: RecordingBackend, { dataId }: tf.TensorInfo): Value => recording.data.get(dataId).value!
 
 const leaf = (i: number) => `i${i}`
 
 /** The graph under the names of the file; `roots` that are leaves are not computed by any node. */
-function record(features: Features, images: number, recording: OnnxBackend): Recorded {
+function record(features: Features, images: number, recording: RecordingBackend): Recorded {
   const [height, width, channels] = features.imageShape
   const shape: [number, number, number, number] = [images, height, width, channels]
   const made: Tensor[] = []
@@ -84,7 +79,11 @@ function record(features: Features, images: number, recording: OnnxBackend): Rec
       value: heldBy(recording, tensor),
     }))
     const computed = roots.filter(({ value }) => value.operation !== undefined)
-    const { model, names, leaves } = recording.graphOf(computed.map(({ value }) => value))
+    const wanted = computed.map(({ value }) => value)
+    const plan = recording.planOf(wanted)
+    const { leaves } = plan
+    // As any runtime without layouts of its own.
+    const { model, names } = lowerGraph(plan, wanted, 0)
     const ours = new Map(Object.entries(features.tensors).map(([name, tensor]) => [heldBy(recording, tensor), name]))
     ours.set(heldBy(recording, input), inputName)
     const called = new Map(leaves.map((value, i) => [leaf(i), ours.get(value) ?? `constant${i}`]))

@@ -1,6 +1,7 @@
+import type { Operation, Value } from '../recording/record.ts'
+import { sameShape, sizeOf } from '../recording/shape.ts'
 import { Emitter, elementTypes, type Model, type Node, type Port } from './emitter.ts'
-import { fitsBlocks, type Layout, layoutFree, type Quad, sameShape, sizeOf } from './layout.ts'
-import type { Operation, Value } from './record.ts'
+import { fitsBlocks, type Layout, layoutFree, type Quad } from './layout.ts'
 
 /** scale x base + shift for each channel of a value in blocks, not computed yet; scale and shift are plain [c]. */
 export interface Affine {

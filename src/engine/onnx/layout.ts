@@ -1,4 +1,4 @@
-import type { Value } from './record.ts'
+import type { Value } from '../recording/record.ts'
 
 /**
  * How the numbers of a rank-4 value lie in memory, whatever tfjs thinks of them as [n, h, w, c]:
@@ -10,16 +10,6 @@ import type { Value } from './record.ts'
 export type Layout = 'plain' | 'planes' | 'blocks'
 
 export type Quad = readonly [n: number, height: number, width: number, channels: number]
-
-export function sizeOf(shape: readonly number[]): number {
-  let size = 1
-  for (const side of shape) size *= side
-  return size
-}
-
-export function sameShape(a: readonly number[], b: readonly number[]): boolean {
-  return a.length === b.length && a.every((side, i) => side === b[i])
-}
 
 /** Whether [n, h, w, c] may lie in blocks of `blockSize` channels. */
 export function fitsBlocks(shape: readonly number[], blockSize: number): boolean {

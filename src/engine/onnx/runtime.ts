@@ -1,9 +1,9 @@
 import { createRequire } from 'node:module'
 import type { InferenceSession, Tensor } from 'onnxruntime-node'
 import { NoRoom, Unavailable } from '../../errors.ts'
+import type { Dtype, Numbers } from '../recording/record.ts'
 import type { Model } from './emitter.ts'
 import { encodeModel } from './encode.ts'
-import type { Dtype, Numbers } from './record.ts'
 
 /** The only version whose unpublished parts are known here. */
 export const runtimeVersion = '1.30.0'

@@ -1,7 +1,9 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { type MachineEngine, MachinePrograms, startMachine, whyNotHere } from '../../../src/engine/machine/index.ts'
-import { startOnnx } from '../../../src/engine/onnx/index.ts'
+import { MachineComputer, type MachineEngine, startMachine, whyNotHere } from '../../../src/engine/machine/index.ts'
+import { OnnxComputer } from '../../../src/engine/onnx/computer.ts'
+import { traces } from '../../../src/engine/onnx/kernels/index.ts'
 import { openRuntime } from '../../../src/engine/onnx/runtime.ts'
+import { startRecording } from '../../../src/engine/recording/index.ts'
 import { tf } from '../../../src/tf.ts'
 import { bools, type Case, distance, floats, given, integers, numbers, outcomesOf } from '../onnx/parity.ts'
 
@@ -141,10 +143,9 @@ describe.skipIf(whyNotHere() !== undefined)('machine code', () => {
   })
 
   it('takes no more memory step by step where the runtime gives promises', async () => {
-    const programs = new MachinePrograms(1)
     const runtime = { ...(await openRuntime(1)), synchronous: false }
-    const engine = await startOnnx({ threads: 1, runtime, programs, name: 'machine', onFallback: () => {} })
-    const { pool } = programs as unknown as { pool: { bytes: number } }
+    const computer = new MachineComputer(1, new OnnxComputer(runtime))
+    const engine = await startRecording({ name: 'machine', traces, computer })
     const state = tf.variable(tf.fill([500, 500], 1))
     for (let i = 0; i < 150; i++) {
       tf.tidy(() => state.assign(tf.add(tf.mul(state, 0.5), 0.5)))
@@ -153,7 +154,7 @@ describe.skipIf(whyNotHere() !== undefined)('machine code', () => {
       sum.dispose()
     }
     // 150 states would be 150 MB.
-    expect(pool.bytes).toBe(2 ** 26)
+    expect(computer.memoryBytes()).toBe(2 ** 26)
     engine.dispose()
   })
 

@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { recordLimit, sessionLimit } from '../../../src/engine/onnx/backend.ts'
 import { type OnnxEngine, startOnnx } from '../../../src/engine/onnx/index.ts'
+import { graphLimit, recordLimit } from '../../../src/engine/recording/backend.ts'
 import { tf } from '../../../src/tf.ts'
 import { numbers } from './parity.ts'
 
@@ -130,11 +130,11 @@ describe('recording', () => {
 
   it('keeps no more compiled graphs than its limit, and compiles again what it gave up', () => {
     const sum = (size: number) => tf.tidy(() => tf.sum(tf.neg(tf.ones([size]))).dataSync()[0]!)
-    for (let size = 1; size <= sessionLimit + 4; size++) expect(sum(size)).toBe(-size)
-    expect(engine.stats()).toMatchObject({ sessions: sessionLimit, compiles: sessionLimit + 4 })
+    for (let size = 1; size <= graphLimit + 4; size++) expect(sum(size)).toBe(-size)
+    expect(engine.stats()).toMatchObject({ sessions: graphLimit, compiles: graphLimit + 4 })
     expect(sum(1)).toBe(-1)
-    expect(sum(sessionLimit + 4)).toBe(-sessionLimit - 4)
-    expect(engine.stats().compiles).toBe(sessionLimit + 5)
+    expect(sum(graphLimit + 4)).toBe(-graphLimit - 4)
+    expect(engine.stats().compiles).toBe(graphLimit + 5)
   })
 
   it('reads arrays when it computes: what is changed before that is seen, what is changed after is not', () => {

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import type { OnnxBackend } from '../../../src/engine/onnx/backend.ts'
 import { type OnnxEngine, startOnnx } from '../../../src/engine/onnx/index.ts'
 import { openRuntime } from '../../../src/engine/onnx/runtime.ts'
+import type { RecordingBackend } from '../../../src/engine/recording/backend.ts'
 import { type Tensor, type Tensor4D, tf } from '../../../src/tf.ts'
 import { distance, kernelsOf, numbers, type Outcome } from './parity.ts'
 
@@ -46,7 +46,7 @@ describe('a convolution of operands without numbers', () => {
     tf.tidy(() => {
       const made = compute(tf.zeros(image), tf.zeros(filter))
       // Not read: the runtime would never return, or end the process.
-      const known = (tf.backend() as OnnxBackend).numbers(made)
+      const known = (tf.backend() as RecordingBackend).numbers(made)
       expect(known).toEqual(new Float32Array(sizeOf(made.shape)))
       expect(made.size).toBeGreaterThan(0)
     })

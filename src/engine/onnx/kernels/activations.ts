@@ -1,6 +1,7 @@
 import { tf } from '../../../tf.ts'
+import type { Attributes, Trace } from '../../recording/trace.ts'
 import type { Graph } from '../graph.ts'
-import type { Attributes, KernelGroup, Lowering, Trace } from '../kernel.ts'
+import type { KernelGroup, Lowering } from '../kernel.ts'
 import { broadcast } from './binary.ts'
 import { castTo } from './casts.ts'
 

@@ -1,7 +1,8 @@
 import { tf } from '../../../tf.ts'
-import type { KernelGroup, Lowering, Trace } from '../kernel.ts'
-import { sizeOf } from '../layout.ts'
-import type { Numbers } from '../record.ts'
+import type { Numbers } from '../../recording/record.ts'
+import { sizeOf } from '../../recording/shape.ts'
+import type { Trace } from '../../recording/trace.ts'
+import type { KernelGroup, Lowering } from '../kernel.ts'
 
 /** Below any place: a slice with a negative step runs up to the first element. */
 const beforeAll = -(2 ** 31)

@@ -1,8 +1,9 @@
 import { tf } from '../../../tf.ts'
+import type { Dtype } from '../../recording/record.ts'
+import { sameShape } from '../../recording/shape.ts'
+import type { Trace } from '../../recording/trace.ts'
 import type { Graph } from '../graph.ts'
-import type { KernelGroup, Lowering, Trace } from '../kernel.ts'
-import { sameShape } from '../layout.ts'
-import type { Dtype } from '../record.ts'
+import type { KernelGroup, Lowering } from '../kernel.ts'
 import { castTo, inDouble } from './casts.ts'
 
 type Build = (graph: Graph, a: string, b: string) => string

@@ -1,6 +1,6 @@
+import type { Dtype } from '../../recording/record.ts'
 import { elementTypes } from '../emitter.ts'
 import type { Graph } from '../graph.ts'
-import type { Dtype } from '../record.ts'
 
 /** What ONNX calls numbers of 64 bits; tfjs has none, but they hold every int32. */
 const double = 11

@@ -1,5 +1,5 @@
 import type { tf } from '../../../tf.ts'
-import type { Attributes, Trace, Tracer } from '../kernel.ts'
+import type { Attributes, Trace, Tracer } from '../../recording/trace.ts'
 
 type TensorInfo = tf.TensorInfo
 

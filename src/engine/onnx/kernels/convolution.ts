@@ -1,9 +1,11 @@
 import { tf } from '../../../tf.ts'
+import type { Operation } from '../../recording/record.ts'
+import { sizeOf } from '../../recording/shape.ts'
+import type { Attributes, Trace, Tracer } from '../../recording/trace.ts'
 import type { Attribute } from '../emitter.ts'
 import type { Graph } from '../graph.ts'
-import type { Attributes, KernelGroup, Lowering, Trace, Tracer } from '../kernel.ts'
-import { assertWindows, type Layout, type Quad, sizeOf } from '../layout.ts'
-import type { Operation } from '../record.ts'
+import type { KernelGroup, Lowering } from '../kernel.ts'
+import { assertWindows, type Layout, type Quad } from '../layout.ts'
 import { filterGradient } from './filter-gradient.ts'
 
 type Pair = readonly [number, number]

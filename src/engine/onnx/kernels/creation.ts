@@ -1,7 +1,8 @@
 import { tf } from '../../../tf.ts'
-import type { KernelGroup, Lowering, Trace, Tracer } from '../kernel.ts'
-import { sizeOf } from '../layout.ts'
-import type { Dtype } from '../record.ts'
+import type { Dtype } from '../../recording/record.ts'
+import { sizeOf } from '../../recording/shape.ts'
+import type { Trace, Tracer } from '../../recording/trace.ts'
+import type { KernelGroup, Lowering } from '../kernel.ts'
 
 const arrays = { float32: Float32Array, int32: Int32Array, bool: Uint8Array }
 

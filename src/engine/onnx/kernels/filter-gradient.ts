@@ -1,7 +1,7 @@
+import type { Operation } from '../../recording/record.ts'
 import type { Graph } from '../graph.ts'
 import type { Lowering } from '../kernel.ts'
 import type { Quad } from '../layout.ts'
-import type { Operation } from '../record.ts'
 import type { Window } from './convolution.ts'
 
 /** Above so many numbers one partial gradient an image costs more than what the faster form saves. */

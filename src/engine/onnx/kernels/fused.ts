@@ -1,4 +1,5 @@
-import type { KernelGroup, Trace } from '../kernel.ts'
+import type { Trace } from '../../recording/trace.ts'
+import type { KernelGroup } from '../kernel.ts'
 import { fusedActivation } from './activations.ts'
 import { binary } from './binary.ts'
 import { compose } from './composition.ts'

@@ -1,4 +1,5 @@
-import type { Attributes, KernelGroup, Lowering, Trace } from '../kernel.ts'
+import type { Attributes, Trace } from '../../recording/trace.ts'
+import type { KernelGroup, Lowering } from '../kernel.ts'
 import type { Quad } from '../layout.ts'
 import { castTo } from './casts.ts'
 

@@ -1,4 +1,5 @@
-import type { KernelGroup, Lowering, Trace } from '../kernel.ts'
+import type { Trace } from '../../recording/trace.ts'
+import type { KernelGroup, Lowering } from '../kernel.ts'
 import { activation } from './activations.ts'
 import { arrangement } from './arrangement.ts'
 import { binary } from './binary.ts'

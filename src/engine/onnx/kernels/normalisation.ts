@@ -1,6 +1,7 @@
 import type { TensorInfo } from '@tensorflow/tfjs-core'
 import { tf } from '../../../tf.ts'
-import type { KernelGroup, Trace } from '../kernel.ts'
+import type { Trace } from '../../recording/trace.ts'
+import type { KernelGroup } from '../kernel.ts'
 
 /** scale (x - mean) / sqrt(variance + epsilon) + offset, as operations that the graph computes in one pass. */
 const fusedBatchNorm: Trace = (inputs, attributes, tracer) => {

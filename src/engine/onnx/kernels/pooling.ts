@@ -1,9 +1,11 @@
 import { tf } from '../../../tf.ts'
+import type { Operation } from '../../recording/record.ts'
+import { sizeOf } from '../../recording/shape.ts'
+import type { Attributes, Trace } from '../../recording/trace.ts'
 import type { Attribute } from '../emitter.ts'
 import type { Graph } from '../graph.ts'
-import type { Attributes, KernelGroup, Lowering, Trace } from '../kernel.ts'
-import { assertWindows, fitsBlocks, type Layout, type Quad, sizeOf } from '../layout.ts'
-import type { Operation } from '../record.ts'
+import type { KernelGroup, Lowering } from '../kernel.ts'
+import { assertWindows, fitsBlocks, type Layout, type Quad } from '../layout.ts'
 import { placeCells } from './cells.ts'
 
 type Pair = readonly [number, number]

@@ -1,8 +1,9 @@
 import { tf } from '../../../tf.ts'
+import type { Operation } from '../../recording/record.ts'
+import { sizeOf } from '../../recording/shape.ts'
+import type { Trace } from '../../recording/trace.ts'
 import type { Graph } from '../graph.ts'
-import type { KernelGroup, Lowering, Trace } from '../kernel.ts'
-import { sizeOf } from '../layout.ts'
-import type { Operation } from '../record.ts'
+import type { KernelGroup, Lowering } from '../kernel.ts'
 import { broadcast } from './binary.ts'
 
 /** a [..., n, m] b [..., m, p], each read transposed where asked. */

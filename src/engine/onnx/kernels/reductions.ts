@@ -1,9 +1,10 @@
 import { tf } from '../../../tf.ts'
+import { type Dtype, type Operation, Value } from '../../recording/record.ts'
+import { sizeOf } from '../../recording/shape.ts'
+import type { Attributes, Trace, Tracer } from '../../recording/trace.ts'
 import { elementTypes } from '../emitter.ts'
 import type { Graph } from '../graph.ts'
-import type { Attributes, KernelGroup, Lowering, Trace, Tracer } from '../kernel.ts'
-import { sizeOf } from '../layout.ts'
-import { type Dtype, type Operation, Value } from '../record.ts'
+import type { KernelGroup, Lowering } from '../kernel.ts'
 import { castTo } from './casts.ts'
 
 type TensorInfo = tf.TensorInfo

@@ -1,9 +1,10 @@
 import { tf } from '../../../tf.ts'
+import type { Dtype } from '../../recording/record.ts'
+import { sizeOf } from '../../recording/shape.ts'
+import type { Trace } from '../../recording/trace.ts'
 import { elementTypes } from '../emitter.ts'
 import type { Graph } from '../graph.ts'
-import type { KernelGroup, Lowering, Trace } from '../kernel.ts'
-import { sizeOf } from '../layout.ts'
-import type { Dtype } from '../record.ts'
+import type { KernelGroup, Lowering } from '../kernel.ts'
 import { castTo } from './casts.ts'
 import { compose } from './composition.ts'
 

@@ -1,6 +1,7 @@
+import type { Dtype } from '../../recording/record.ts'
+import type { Trace } from '../../recording/trace.ts'
 import type { Graph } from '../graph.ts'
-import type { KernelGroup, Lowering, Trace } from '../kernel.ts'
-import type { Dtype } from '../record.ts'
+import type { KernelGroup, Lowering } from '../kernel.ts'
 import { castTo } from './casts.ts'
 
 type Build = (graph: Graph, x: string, attributes: Record<string, number>) => string

@@ -1,6 +1,7 @@
 import { tf } from '../../../tf.ts'
-import type { KernelGroup, Trace } from '../kernel.ts'
-import { sizeOf } from '../layout.ts'
+import { sizeOf } from '../../recording/shape.ts'
+import type { Trace } from '../../recording/trace.ts'
+import type { KernelGroup } from '../kernel.ts'
 
 /** Kernels that compute nothing: the same numbers in another shape. */
 

@@ -1,5 +1,5 @@
-import type { Attributes } from './kernel.ts'
-import type { Block } from './programs.ts'
+import type { Block } from './computer.ts'
+import type { Attributes } from './trace.ts'
 
 /** The types of numbers that are recorded; what else tfjs has is computed by the fallback. */
 export type Dtype = 'float32' | 'int32' | 'bool'
@@ -53,6 +53,11 @@ export interface Operation {
 export function own(value: Value): Numbers {
   const numbers = known(value)
   return value.block && numbers.buffer === value.block.buffer ? numbers.slice() : numbers
+}
+
+/** Whether the numbers are there, if only where the engine has them. */
+export function isComputed({ data, block }: Value): boolean {
+  return data !== undefined || block !== undefined
 }
 
 /** The numbers of a value that was computed. Throws what kept it from being computed. */

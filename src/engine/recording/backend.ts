@@ -1,15 +1,12 @@
-import { TooLarge, Unavailable } from '../../errors.ts'
+import { TooLarge } from '../../errors.ts'
 import { tf } from '../../tf.ts'
-import { encodeModel } from './encode.ts'
-import { Graph } from './graph.ts'
-import type { Attributes, Lowering, Tracer } from './kernel.ts'
+import { CompiledGraphs } from './compiled.ts'
+import type { Compiled, Computer } from './computer.ts'
 import { type Plan, planFor } from './keys.ts'
-import { sizeOf } from './layout.ts'
-import type { Program, Programs } from './programs.ts'
-import { type Dtype, fail, known, type Numbers, type Operation, own, Value } from './record.ts'
-import type { Feeds, Runtime } from './runtime.ts'
-import { type Compiled, type CompiledSession, Sessions } from './sessions.ts'
-import { noCounts, type OnnxStats } from './stats.ts'
+import { type Dtype, fail, isComputed, type Numbers, type Operation, own, Value } from './record.ts'
+import { sameShape, sizeOf } from './shape.ts'
+import { noCounts, type RecordingStats } from './stats.ts'
+import type { Attributes, Tracer } from './trace.ts'
 
 /** What one tensor's id stands for: a value, or what only the fallback understands. */
 interface Entry {
@@ -23,20 +20,20 @@ interface Result {
   dtype: Dtype
 }
 
-export const sessionLimit = 32
+export const graphLimit = 32
 
 /** So many operations without anybody reading a number are computed at once, lest what is recorded grow forever. */
 export const recordLimit = 10_000
 
 const largestTensor = 2 ** 31 - 1
 
-const arrays = { float32: Float32Array, int32: Int32Array, bool: Uint8Array } as const
+export const arrays = { float32: Float32Array, int32: Int32Array, bool: Uint8Array } as const
 
 function isRecorded(dtype: tf.DataType): dtype is Dtype {
   return dtype === 'float32' || dtype === 'int32' || dtype === 'bool'
 }
 
-/** The values as the runtime takes them. They are not copied where they are of the right type. */
+/** The values as they are computed with. They are not copied where they are of the right type. */
 function numbersOf(values: tf.BackendValues | null, size: number, dtype: Dtype): Numbers {
   const Numbers = arrays[dtype]
   if (values === null || values === undefined) return new Numbers(size)
@@ -54,42 +51,32 @@ function refuseLarge(size: number, shape: readonly number[], dtype: Dtype, kerne
 }
 
 /**
- * The tfjs backend that records kernels and lets ONNX Runtime compute them. Nothing is computed until a number is read;
+ * The tfjs backend that records kernels and lets a computer compute them. Nothing is computed until a number is read;
  * then all that is recorded and still referred to is computed in one graph, which is compiled only if no graph of its
  * structure is known. Arrays handed to tensors are read only then: they must not be changed while a tensor needs them.
  */
-export class OnnxBackend extends tf.KernelBackend implements Tracer {
+export class RecordingBackend extends tf.KernelBackend implements Tracer {
   readonly data: tf.DataStorage<Entry>
   counts = noCounts()
   private recorded: Operation[] = []
   private readonly pending = new Map<Entry, Value>()
-  private readonly runtime: Runtime
-  private readonly lowerings: Record<string, Lowering>
-  private readonly sessions = new Sessions(sessionLimit)
+  private readonly computer: Computer
+  private readonly graphs = new CompiledGraphs(graphLimit)
   private flight: Promise<void> = Promise.resolve()
-  private readonly programs: Programs | undefined
-  /** Values that no tensor stands for any longer; what is recorded may need them still. */
+  /** Blocks of values that no tensor stands for any longer; what is recorded may need them still. */
   private readonly dropped: Value[] = []
-
   private readonly onFallback: (kernel: string) => void
   private readonly warned = new Set<string>()
 
-  constructor(
-    runtime: Runtime,
-    lowerings: Record<string, Lowering>,
-    onFallback: (kernel: string) => void,
-    programs?: Programs,
-  ) {
+  constructor(computer: Computer, onFallback: (kernel: string) => void) {
     super()
-    this.programs = programs
+    this.computer = computer
     this.onFallback = onFallback
-    this.runtime = runtime
-    this.lowerings = lowerings
     this.data = new tf.DataStorage(this, tf.engine())
   }
 
-  stats(): OnnxStats {
-    return { ...this.counts, fallbacks: { ...this.counts.fallbacks }, sessions: this.sessions.count }
+  stats(): RecordingStats {
+    return { ...this.counts, fallbacks: { ...this.counts.fallbacks }, sessions: this.graphs.count }
   }
 
   resetStats(): void {
@@ -127,7 +114,7 @@ export class OnnxBackend extends tf.KernelBackend implements Tracer {
   override async time(compute: () => void) {
     const started = performance.now()
     compute()
-    if (this.runtime.synchronous) this.flush()
+    if (this.computer.synchronous) this.flush()
     else await this.flushLater()
     return { kernelMs: performance.now() - started }
   }
@@ -147,7 +134,7 @@ export class OnnxBackend extends tf.KernelBackend implements Tracer {
     if (!force && entry.references > 0) return false
     this.pending.delete(entry)
     this.data.delete(dataId)
-    if (this.programs && entry.value) this.dropped.push(entry.value)
+    if (this.computer.release && entry.value) this.dropped.push(entry.value)
     return true
   }
 
@@ -171,17 +158,18 @@ export class OnnxBackend extends tf.KernelBackend implements Tracer {
   override readSync(dataId: object): tf.BackendValues {
     const { value, raw } = this.data.get(dataId)
     if (!value) return raw!
-    if (!value.data) this.flush()
+    if (!isComputed(value)) this.flush()
+    if (!value.data && value.block) throw this.computer.refusal()
     return own(value)
   }
 
   override async read(dataId: object): Promise<tf.BackendValues> {
-    if (this.runtime.synchronous) return this.readSync(dataId)
     const { value, raw } = this.data.get(dataId)
     if (!value) return raw!
+    if (this.computer.synchronous) return this.readSync(dataId)
     // What fails may be another graph's: what this value failed of, it says itself.
-    if (!value.data) await this.flushLater().catch(() => {})
-    return own(value)
+    if (!isComputed(value)) await this.flushLater().catch(() => {})
+    return value.data || !value.block ? own(value) : await this.computer.fetch!(value)
   }
 
   operation(
@@ -197,7 +185,7 @@ export class OnnxBackend extends tf.KernelBackend implements Tracer {
       const { dataId, shape } = inputs[i]!
       const value = this.data.get(dataId).value!
       values[i] = value
-      shapes[i] = sameSides(shape, value.shape) ? value.shape : shape
+      shapes[i] = sameShape(shape, value.shape) ? value.shape : shape
     }
     const operation: Operation = { kind, attributes, inputs: values, shapes, outputs: [], needed: false }
     const made = new Array<tf.TensorInfo>(outputs.length)
@@ -241,19 +229,14 @@ export class OnnxBackend extends tf.KernelBackend implements Tracer {
 
   /** Computes all that is recorded and still referred to. */
   flush(): void {
-    if (!this.runtime.synchronous)
-      throw new Unavailable(
-        'this version of onnxruntime-node computes only in promises, and a number is wanted at once',
-        'read tensors with `await tensor.data()`, or choose another engine: GESTALT_ENGINE=wasm',
-      )
+    if (!this.computer.synchronous) throw this.computer.refusal()
     const { roots, plan } = this.take()
     if (roots.length === 0) return
     try {
-      const compiled = this.sessions.find(plan.key) ?? this.keep(plan.key, this.compile(plan, roots) as Compiled)
+      const compiled = this.graphs.find(plan.key) ?? this.keep(plan.key, this.compile(plan, roots) as Compiled)
       const started = performance.now()
-      if (compiled.kind === 'program') this.runProgram(compiled, plan, roots)
-      else this.resolve(roots, compiled, compiled.session.run(this.feed(compiled, plan), compiled.outputs) as Feeds)
-      this.counts.runMilliseconds += performance.now() - started
+      compiled.run(plan.leaves, roots)
+      this.count(compiled, started)
     } catch (error) {
       fail(roots, error)
     } finally {
@@ -261,18 +244,24 @@ export class OnnxBackend extends tf.KernelBackend implements Tracer {
     }
   }
 
+  private count({ kind }: Compiled, started: number): void {
+    this.counts.runs++
+    if (kind === 'program') this.counts.programRuns++
+    this.counts.runMilliseconds += performance.now() - started
+  }
+
   /** What no tensor stands for any longer, and nothing recorded needs. */
   private giveBack(dropped: readonly Value[] = this.dropped.splice(0)): void {
-    for (const { block } of dropped) if (block) this.programs!.release(block)
+    for (const { block } of dropped) if (block) this.computer.release!(block)
   }
 
   /** Computes what is recorded, within the call or from now on; what fails later is told to whoever reads it. */
   endStep(): void {
-    if (this.runtime.synchronous) this.flush()
+    if (this.computer.synchronous) this.flush()
     else this.flushLater().catch(() => {})
   }
 
-  /** The same where the runtime gives promises, one graph after the other. */
+  /** The same where the computer gives promises, one graph after the other. */
   private flushLater(): Promise<void> {
     const { roots, plan } = this.take()
     if (roots.length === 0) return this.flight
@@ -287,25 +276,18 @@ export class OnnxBackend extends tf.KernelBackend implements Tracer {
 
   private async computeLater(plan: Plan, roots: readonly Value[]): Promise<void> {
     try {
-      const compiled = this.sessions.find(plan.key) ?? this.keep(plan.key, await this.compile(plan, roots))
+      const compiled = this.graphs.find(plan.key) ?? this.keep(plan.key, await this.compile(plan, roots))
       const started = performance.now()
-      if (compiled.kind === 'program') this.runProgram(compiled, plan, roots)
-      else this.resolve(roots, compiled, await compiled.session.run(this.feed(compiled, plan), compiled.outputs))
-      this.counts.runMilliseconds += performance.now() - started
+      await compiled.run(plan.leaves, roots)
+      this.count(compiled, started)
     } catch (error) {
       fail(roots, error)
     }
   }
 
-  private runProgram(program: Program, { leaves }: Plan, roots: readonly Value[]): void {
-    for (const leaf of leaves) known(leaf)
-    program.run(leaves, roots)
-    this.counts.runs++
-    this.counts.programRuns++
-  }
-
   override dispose(): void {
-    this.sessions.close()
+    this.graphs.close()
+    this.computer.close?.()
   }
 
   private take(): { roots: Value[]; plan: Plan } {
@@ -323,77 +305,24 @@ export class OnnxBackend extends tf.KernelBackend implements Tracer {
 
   private compile(plan: Plan, roots: readonly Value[]): Compiled | Promise<Compiled> {
     const started = performance.now()
-    const program = this.programs?.compile(plan, roots)
-    if (program) {
+    const made = this.computer.compile(plan, roots)
+    const finish = (compiled: Compiled) => {
       this.counts.compiles++
       this.counts.compileMilliseconds += performance.now() - started
-      return program
+      return compiled
     }
-    const { model, names, used } = this.lowered(plan, roots)
-    const opened = this.runtime.open(encodeModel(model))
-    const finish = (session: CompiledSession['session']): Compiled => {
-      this.counts.compiles++
-      this.counts.compileMilliseconds += performance.now() - started
-      const feeds = used.map((is, i) => (is ? `i${i}` : undefined))
-      return { kind: 'session', session, feeds, names, outputs: [...new Set(names)], close: () => session.close() }
-    }
-    return opened instanceof Promise ? opened.then(finish) : finish(opened)
-  }
-
-  private lowered({ leaves, operations }: Plan, roots: readonly Value[]): ReturnType<Graph['finish']> {
-    const graph = new Graph(leaves, { blockSize: this.runtime.blockSize })
-    graph.survey(operations, roots)
-    for (const operation of operations) {
-      graph.begin(operation)
-      this.lowerings[operation.kind]!(operation, graph)
-    }
-    return graph.finish(roots)
+    return made instanceof Promise ? made.then(finish) : finish(made)
   }
 
   /** All that the values need, as a graph that is not computed; the recording begins anew. */
-  graphOf(roots: readonly Value[]): Pick<ReturnType<Graph['finish']>, 'model' | 'names'> & { leaves: Value[] } {
+  planOf(roots: readonly Value[]): Plan {
     const { recorded } = this
     this.recorded = []
-    const plan = planFor(recorded, roots)
-    return { ...this.lowered(plan, roots), leaves: plan.leaves }
+    return planFor(recorded, roots)
   }
 
   private keep(key: string, compiled: Compiled): Compiled {
-    this.sessions.keep(key, compiled)
+    this.graphs.keep(key, compiled)
     return compiled
   }
-
-  private feed({ feeds }: CompiledSession, { leaves }: Plan): Feeds {
-    const fed: Feeds = {}
-    for (let i = 0; i < leaves.length; i++) {
-      const name = feeds[i]
-      if (name === undefined) continue
-      const leaf = leaves[i]!
-      leaf.fed ??= this.runtime.tensor(leaf.dtype, known(leaf), leaf.shape)
-      fed[name] = leaf.fed as Feeds[string]
-    }
-    return fed
-  }
-
-  private resolve(roots: readonly Value[], { names }: CompiledSession, results: Feeds): void {
-    this.counts.runs++
-    for (let i = 0; i < roots.length; i++) {
-      const root = roots[i]!
-      const result = results[names[i]!]!
-      if (result.data.length !== sizeOf(root.shape))
-        throw new Unavailable(
-          `the engine made [${result.dims.join(', ')}] where [${root.shape.join(', ')}] was expected`,
-          'choose another engine: GESTALT_ENGINE=wasm',
-        )
-      if (sameSides(result.dims, root.shape)) root.fed = result
-      root.data = result.data as Numbers
-    }
-  }
-}
-
-function sameSides(a: readonly number[], b: readonly number[]): boolean {
-  if (a === b) return true
-  if (a.length !== b.length) return false
-  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false
-  return true
 }

@@ -1,5 +1,5 @@
 /** What the backend has done since it began, or since this was last reset. */
-export interface OnnxStats {
+export interface RecordingStats {
   /** Graphs run, and how many of them by programs. */
   runs: number
   programRuns: number
@@ -16,7 +16,7 @@ export interface OnnxStats {
 }
 
 /** The same, less what is counted where it is kept. */
-type Counts = Omit<OnnxStats, 'sessions'>
+type Counts = Omit<RecordingStats, 'sessions'>
 
 export const noCounts = (): Counts => ({
   runs: 0,

@@ -1,26 +1,16 @@
 import { Unavailable } from '../../errors.ts'
-import { sizeOf } from '../onnx/layout.ts'
-import type { Dtype } from '../onnx/record.ts'
-import type { Finish } from './blocks.ts'
+import type { Dtype } from '../recording/record.ts'
+import { sizeOf } from '../recording/shape.ts'
 import type { FormulaName } from './formulas.ts'
-import type { Place, Writer } from './writer.ts'
 
-/** Thrown where a graph has something that machine code is not written for; another way has to compute it. */
+/** Thrown where a graph has something that an engine has no code for; another way has to compute it. */
 export class NotWritten extends Unavailable {
   readonly what: string
 
   constructor(what: string) {
-    super(`no machine code is written for ${what}`, 'choose another engine: GESTALT_ENGINE=onnx')
+    super(`this engine has no code for ${what}`, 'choose another engine: GESTALT_ENGINE=onnx')
     this.what = what
   }
-}
-
-/** Where a node's numbers lie. */
-export interface Stored {
-  place: Place
-  /** Numbers from one to the next along each side of the node's shape. */
-  strides: readonly number[]
-  dtype: Dtype
 }
 
 /**
@@ -48,10 +38,13 @@ const combining = {
   min: ['minimum', 'minimumWhole'],
 } as const satisfies Record<Fold, readonly [FormulaName, FormulaName]>
 
-/** What a node of its own kind is told when its code is written. */
-export interface Writing {
-  w: Writer
-  stored: (node: Node) => Stored
+/** What is done to each result before it is stored; found out when all operations are nodes. */
+export interface Finish {
+  /** Added: [columns]. */
+  bias?: Node
+  relu?: boolean
+  /** Multiplied by 1 where this, of the result's shape, is above 0, else by 0. */
+  where?: Node
 }
 
 export interface SpecialInput {
@@ -75,6 +68,7 @@ export interface ProductSpecial {
   sides: ProductSides
 }
 
+/** What an engine computes in a way of its own; it adds to this how. */
 export interface Special {
   name: string
   inputs: SpecialInput[]
@@ -82,7 +76,6 @@ export interface Special {
   strided: boolean
   /** Where it can do more to its results before it stores them: what. */
   finish?: Finish
-  write(writing: Writing): void
   /** Where it is a product. */
   product?: ProductSpecial
 }
@@ -140,8 +133,11 @@ export class Nodes {
   readonly all: Node[] = []
   readonly threads: number
 
-  constructor(threads: number) {
+  private readonly cutsFolds: boolean
+
+  constructor(threads: number, cutsFolds = true) {
     this.threads = threads
+    this.cutsFolds = cutsFolds
   }
 
   private keep<N extends Node>(node: N): N {
@@ -170,7 +166,7 @@ export class Nodes {
     return this.keep({ ...this.common(shape, dtype), kind: 'map', formula, args, parameter })
   }
 
-  special(shape: readonly number[], dtype: Dtype, special: Special): SpecialNode {
+  special<S extends Special>(shape: readonly number[], dtype: Dtype, special: S): SpecialNode {
     return this.keep({ ...this.common(shape, dtype), kind: 'special', special })
   }
 
@@ -190,7 +186,7 @@ export class Nodes {
     const make = (of: Arg, shape: readonly number[], sides: readonly boolean[], result: readonly number[]): Node =>
       this.keep({ ...this.common(result, dtype), kind: 'fold', fold, arg: of, full: shape, folded: sides })
     const enoughRows = folded.at(-1) && sizeOf(kept) >= 32
-    const cut = sizeOf(full) > smallStage && !enoughRows ? this.partsOf(full, folded) : undefined
+    const cut = this.cutsFolds && sizeOf(full) > smallStage && !enoughRows ? this.partsOf(full, folded) : undefined
     if (!cut) return make(arg, full, folded, kept)
     const { side, parts } = cut
     const { strides } = arg

@@ -1,8 +1,9 @@
-import { sizeOf } from '../onnx/layout.ts'
-import type { Operation, Value } from '../onnx/record.ts'
+import type { Plan } from '../recording/keys.ts'
+import type { Value } from '../recording/record.ts'
+import { sizeOf } from '../recording/shape.ts'
 import { type LoopStage, resolveStage, worthKeeping } from './expression.ts'
 import { finishResults, reached, readBy } from './finish.ts'
-import { lowerings } from './lower.ts'
+import type { Lowering } from './maps.ts'
 import { type Halo, type Node, Nodes, NotWritten, type SpecialInput, type SpecialNode, whole } from './node.ts'
 
 export type Stage =
@@ -46,8 +47,10 @@ class Planner {
   private readonly copies = new Map<SpecialInput, Node>()
   private readonly specials: SpecialNode[]
   private readonly roots: Node[]
+  private readonly target: Target
 
-  constructor(nodes: Nodes, roots: Node[]) {
+  constructor(nodes: Nodes, roots: Node[], target: Target) {
+    this.target = target
     this.nodes = nodes
     this.roots = roots
     this.order = reached(nodes.all, roots)
@@ -174,14 +177,12 @@ class Planner {
     }
     const reads = readsOf(loops)
     if (reads.some((read) => (madeBy.get(read) ?? -1) >= place)) return false
+    const { mostArrays, mostOutputs } = this.target
     if (arraysOf(loops) > mostArrays || loops.outputs.length > mostOutputs) return false
     stages[place] = { kind: 'loops', loops, nodes, reads }
     return true
   }
 }
-
-/** More would not find registers. */
-const [mostArrays, mostOutputs] = [8, 6]
 
 function readsOf({ outputs }: LoopStage): Node[] {
   const reads = new Set<Node>()
@@ -200,7 +201,12 @@ function arraysOf(stage: LoopStage): number {
 const isRelu = (node: Node): boolean => node.kind === 'map' && node.formula === 'relu'
 
 /** Operations as nodes. A step of what has a relu is that of the relu: so what was before the relu need not be kept. */
-function lowerAll(operations: readonly Operation[], nodes: Nodes, leaves: readonly Value[], roots: readonly Value[]) {
+function lowerAll(
+  { operations, leaves }: Pick<Plan, 'operations' | 'leaves'>,
+  roots: readonly Value[],
+  nodes: Nodes,
+  lowerings: Readonly<Record<string, Lowering>>,
+) {
   const made = new Map<Value, Node>()
   const leafNodes = leaves.map((value, i) => {
     const node = nodes.leaf(i, value.shape, value.dtype)
@@ -241,15 +247,21 @@ function distinct(roots: Node[], nodes: Nodes): Node[] {
   })
 }
 
-/** A graph as stages. Throws NotWritten where it has something for which there is no machine code. */
-export function scheduleGraph(
-  operations: readonly Operation[],
-  leaves: readonly Value[],
-  roots: readonly Value[],
-  threads: number,
-): Schedule {
-  const nodes = new Nodes(threads)
-  const { leafNodes, rootNodes } = lowerAll(operations, nodes, leaves, roots)
+/** What an engine makes of graphs. */
+export interface Target {
+  lowerings: Readonly<Record<string, Lowering>>
+  threads: number
+  /** Whether large folds are cut into parts beforehand; default yes. */
+  cutsFolds?: boolean
+  /** How many arrays and how many results one stage of loops may have. */
+  mostArrays: number
+  mostOutputs: number
+}
+
+/** A graph as stages. Throws NotWritten where it has something for which the target has no code. */
+export function scheduleGraph(plan: Plan, roots: readonly Value[], target: Target): Schedule {
+  const nodes = new Nodes(target.threads, target.cutsFolds ?? true)
+  const { leafNodes, rootNodes } = lowerAll(plan, roots, nodes, target.lowerings)
   const finished = finishResults(reached(nodes.all, rootNodes), rootNodes)
-  return { ...new Planner(nodes, rootNodes).schedule(leafNodes), finished }
+  return { ...new Planner(nodes, rootNodes, target).schedule(leafNodes), finished }
 }

@@ -1,5 +1,5 @@
 import { tf } from '../../tf.ts'
-import type { OnnxBackend } from './backend.ts'
+import type { RecordingBackend } from './backend.ts'
 
 type TensorInfo = tf.TensorInfo
 type Inputs = tf.NamedTensorInfoMap
@@ -7,7 +7,7 @@ type Inputs = tf.NamedTensorInfoMap
 /** The cpu backend of tfjs, which has every kernel. Its type is not published. */
 type Cpu = tf.KernelBackend
 
-function carryIn(x: TensorInfo, from: OnnxBackend, cpu: Cpu): TensorInfo {
+function carryIn(x: TensorInfo, from: RecordingBackend, cpu: Cpu): TensorInfo {
   const values = from.readSync(x.dataId)
   if (x.dtype !== 'complex64') return { ...x, dataId: cpu.write(values, x.shape, x.dtype) }
   const pairs = values as Float32Array
@@ -26,7 +26,7 @@ export function runOnCpu(
   { kernelFunc }: tf.KernelConfig,
   inputs: Inputs,
   attributes: tf.NamedAttrMap,
-  backend: OnnxBackend,
+  backend: RecordingBackend,
 ): TensorInfo | TensorInfo[] {
   const cpu = tf.engine().findBackend('cpu') as Cpu
   const carried: TensorInfo[] = []

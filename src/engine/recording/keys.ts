@@ -1,6 +1,5 @@
-import { textOf } from './emitter.ts'
-import type { Attributes } from './kernel.ts'
 import type { Operation, Value } from './record.ts'
+import type { Attributes } from './trace.ts'
 
 /** What has to be computed for some values, in an order in which it can be. */
 export interface Plan {
@@ -8,6 +7,15 @@ export interface Plan {
   key: string
   operations: Operation[]
   leaves: Value[]
+}
+
+/** Attributes as text, different for different ones: JSON alone says null of every number that is not finite. */
+export function textOf(attributes: object): string {
+  const text = JSON.stringify(attributes)
+  if (!text.includes('null')) return text
+  return JSON.stringify(attributes, (_, value) =>
+    Number.isFinite(value) || typeof value !== 'number' ? value : `${value}`,
+  )
 }
 
 const words = new Map<string, number>()

@@ -1,4 +1,4 @@
-import { sizeOf } from '../onnx/layout.ts'
+import { sizeOf } from '../recording/shape.ts'
 import type { FormulaName } from './formulas.ts'
 import { costly } from './formulas.ts'
 import { type Arg, type Fold, type Node, NotWritten } from './node.ts'

@@ -1,4 +1,4 @@
-import { sizeOf } from '../onnx/layout.ts'
+import { sizeOf } from '../recording/shape.ts'
 import { type Arg, type MapNode, type Node, rowStrides, type SpecialNode } from './node.ts'
 
 /** Nodes that read each node, each as often as it does. */

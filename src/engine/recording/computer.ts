@@ -1,0 +1,33 @@
+import type { Unavailable } from '../../errors.ts'
+import type { Plan } from './keys.ts'
+import type { Numbers, Value } from './record.ts'
+
+/** Memory that is not JavaScript's, in which a value's numbers lie. */
+export interface Block {
+  readonly bytes: number
+  /** Where JavaScript can look into it. */
+  readonly buffer?: ArrayBuffer
+}
+
+/** A compiled graph. */
+export interface Compiled {
+  /** For what is counted: a program of our own, or a session of a runtime. */
+  readonly kind: 'program' | 'session'
+  /** Gives each root its numbers or a block with them, made from those of the leaves; what it gives may still be computed. */
+  run(leaves: readonly Value[], roots: readonly Value[]): void | Promise<void>
+  close(): void
+}
+
+/** What compiles recorded graphs and runs them. */
+export interface Computer {
+  /** Whether all of it is done within the calls; else numbers can be had in promises only. */
+  readonly synchronous: boolean
+  /** Thrown, where it is not, to whoever wants a number at once. */
+  refusal(): Unavailable
+  compile(plan: Plan, roots: readonly Value[]): Compiled | Promise<Compiled>
+  /** The numbers of a value that lie in a block which JavaScript cannot look into. */
+  fetch?(value: Value): Promise<Numbers>
+  /** Memory that no value needs any longer. */
+  release?(block: Block): void
+  close?(): void
+}
