@@ -32,6 +32,8 @@ export interface Known {
   isStored(node: Node): boolean
   /** Steps in memory along the sides of a stored node's shape; undefined where its numbers simply follow each other. */
   stridesOf(node: Node): readonly number[] | undefined
+  /** How many nodes an expression may read. */
+  mostReads(): number
 }
 
 /** Sides have to be cut first: side `side` into pieces of `piece`. */
@@ -120,6 +122,7 @@ const mostOperations = 48
 /** What one stage computes, as expressions of what is in memory. Sides are cut and nodes kept as that needs. */
 class Resolver {
   operations = 0
+  private readonly reads = new Set<Node>()
   private readonly sides: readonly number[]
   private readonly known: Known
   private readonly own: ReadonlySet<Node>
@@ -135,6 +138,7 @@ class Resolver {
     if (node.kind === 'constant') return { kind: 'constant', value: node.value, whole: node.dtype !== 'float32' }
     const within = this.own.has(node) && node.kind === 'map'
     if (this.known.isStored(node) && !within) {
+      this.reads.add(node)
       const strides = this.known.stridesOf(node)
       if (!strides) return { kind: 'read', operand: { node, strides: arg.strides, offset: arg.offset } }
       const found = through(this.sides, arg, node.shape, strides, 0)
@@ -152,7 +156,8 @@ class Resolver {
       if (!found) throw new Keep(node)
       return this.read({ node: arg.node, ...found })
     })
-    if (++this.operations > mostOperations && !this.own.has(node)) throw new Keep(node)
+    const tooMuch = ++this.operations > mostOperations || this.reads.size > this.known.mostReads()
+    if (tooMuch && !this.own.has(node)) throw new Keep(node)
     if (node.formula === 'copy') return args[0]!
     return { kind: 'apply', formula: node.formula, args, parameter: node.parameter ?? 0 }
   }

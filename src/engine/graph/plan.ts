@@ -1,7 +1,7 @@
 import type { Plan } from '../recording/keys.ts'
 import type { Value } from '../recording/record.ts'
 import { sizeOf } from '../recording/shape.ts'
-import { type LoopStage, resolveStage, worthKeeping } from './expression.ts'
+import { type Known, type LoopStage, resolveStage, worthKeeping } from './expression.ts'
 import { finishResults, reached, readBy } from './finish.ts'
 import type { Lowering } from './maps.ts'
 import { type Halo, type Node, Nodes, NotWritten, type SpecialInput, type SpecialNode, whole } from './node.ts'
@@ -97,7 +97,8 @@ class Planner {
     this.halos.set(copy, halo)
   }
 
-  private readonly known = {
+  private readonly known: Known = {
+    mostReads: () => this.target.mostReads ?? Number.POSITIVE_INFINITY,
     isStored: (node: Node) => this.stored.has(node),
     stridesOf: (node: Node) => {
       const halo = this.halos.get(node)
@@ -177,8 +178,8 @@ class Planner {
     }
     const reads = readsOf(loops)
     if (reads.some((read) => (madeBy.get(read) ?? -1) >= place)) return false
-    const { mostArrays, mostOutputs } = this.target
-    if (arraysOf(loops) > mostArrays || loops.outputs.length > mostOutputs) return false
+    const { mostArrays, mostOutputs, countsSingles = false } = this.target
+    if (arraysOf(loops, countsSingles) > mostArrays || loops.outputs.length > mostOutputs) return false
     stages[place] = { kind: 'loops', loops, nodes, reads }
     return true
   }
@@ -194,8 +195,8 @@ function readsOf({ outputs }: LoopStage): Node[] {
   return [...reads]
 }
 
-function arraysOf(stage: LoopStage): number {
-  return readsOf(stage).filter((node) => sizeOf(node.shape) > 1).length + stage.outputs.length
+function arraysOf(stage: LoopStage, countsSingles: boolean): number {
+  return readsOf(stage).filter((node) => countsSingles || sizeOf(node.shape) > 1).length + stage.outputs.length
 }
 
 const isRelu = (node: Node): boolean => node.kind === 'map' && node.formula === 'relu'
@@ -256,6 +257,10 @@ export interface Target {
   /** How many arrays and how many results one stage of loops may have. */
   mostArrays: number
   mostOutputs: number
+  /** Whether arrays of one number count too. */
+  countsSingles?: boolean
+  /** How many arrays what one result is computed from may read; default any number. */
+  mostReads?: number
 }
 
 /** A graph as stages. Throws NotWritten where it has something for which the target has no code. */

@@ -1,0 +1,104 @@
+import { NoRoom, TooLarge } from '../../errors.ts'
+import type { Block } from '../recording/computer.ts'
+import type { Gpu } from './device.ts'
+
+/** Memory of the device. */
+export interface GpuBlock extends Block {
+  readonly memory: GPUBuffer
+  /** Different for each buffer there ever was. */
+  readonly number: number
+  /** Copies out of it that have not been asked for yet: it is given back only then. */
+  readers: number
+  released: boolean
+}
+
+/** Sizes of buffers: eight to a doubling, so that at most an eighth of a buffer is left over. */
+export function roundedSize(bytes: number): number {
+  if (bytes <= 256) return 256
+  const step = 2 ** (Math.ceil(Math.log2(bytes)) - 4)
+  return Math.ceil(bytes / Math.max(256, step)) * Math.max(256, step)
+}
+
+const gigabytes = (bytes: number) => `${(bytes / 2 ** 30).toFixed(2)} GiB`
+
+/**
+ * Buffers that are taken and given back. What is given back can be taken at once: the device does what it is told in
+ * order, so that whoever writes next does so after everybody has read.
+ */
+export class Buffers {
+  private readonly gpu: Gpu
+  private readonly free = new Map<number, GpuBlock[]>()
+  private count = 0
+  /** Bytes of all buffers, and of those that are in use. */
+  bytes = 0
+  usedBytes = 0
+  private failure: Error | undefined
+  private readonly asked = new Set<Promise<void>>()
+
+  constructor(gpu: Gpu) {
+    this.gpu = gpu
+  }
+
+  /** Throws TooLarge where the device has no buffers of that size; `what` is told then, and where memory runs out. */
+  take(bytes: number, what: () => string): GpuBlock {
+    const size = roundedSize(bytes)
+    const block = this.free.get(size)?.pop() ?? this.make(size, bytes, what)
+    block.released = false
+    this.usedBytes += size
+    return block
+  }
+
+  private make(size: number, bytes: number, what: () => string): GpuBlock {
+    const { device } = this.gpu
+    const { maxBufferSize, maxStorageBufferBindingSize } = device.limits
+    const most = Math.min(maxBufferSize, maxStorageBufferBindingSize)
+    if (bytes > most)
+      throw new TooLarge(
+        `${what()} takes ${gigabytes(bytes)}; the device takes up to ${gigabytes(most)} in one piece`,
+        'take smaller batches or smaller images',
+      )
+    device.pushErrorScope('out-of-memory')
+    const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST
+    const memory = device.createBuffer({ size: Math.min(size, Math.floor(most / 16) * 16), usage })
+    const before = this.bytes
+    const told = device.popErrorScope().then(
+      (error) => {
+        if (error)
+          this.failure ??= new NoRoom(
+            `the memory of ${this.gpu.name} ran out: ${what()} needs ${gigabytes(bytes)} beside ${gigabytes(before)} that are in use or kept`,
+            'take smaller batches or smaller images, or let fewer runs share the device',
+          )
+      },
+      () => {}, // the device is lost, which is told elsewhere
+    )
+    this.asked.add(told)
+    void told.finally(() => this.asked.delete(told))
+    this.bytes += size
+    return { memory, bytes: size, number: this.count++, readers: 0, released: false }
+  }
+
+  /** Throws where memory ran out for anything that was taken until now. */
+  async settled(): Promise<void> {
+    await Promise.all(this.asked)
+    if (this.failure) throw this.failure
+  }
+
+  give(block: GpuBlock): void {
+    block.released = true
+    if (block.readers > 0) return
+    this.usedBytes -= block.bytes
+    const list = this.free.get(block.bytes)
+    if (list) list.push(block)
+    else this.free.set(block.bytes, [block])
+  }
+
+  /** Keeps a block from being taken by others until `read` is over. */
+  hold(block: GpuBlock): void {
+    block.readers++
+  }
+
+  letGo(block: GpuBlock): void {
+    block.readers--
+    if (block.released && block.readers === 0) this.give(block)
+  }
+}

@@ -1,0 +1,8 @@
+import { folds } from '../graph/folds.ts'
+import { type Lowering, maps } from '../graph/maps.ts'
+
+/** By the kind of operation: all that is ever recorded. */
+export const lowerings: Readonly<Record<string, Lowering>> = {
+  ...maps,
+  ...folds,
+}

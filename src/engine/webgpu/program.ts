@@ -1,0 +1,224 @@
+import type { Node } from '../graph/node.ts'
+import { type Schedule, type Stage, scheduleGraph } from '../graph/plan.ts'
+import { arrays } from '../recording/backend.ts'
+import type { Compiled } from '../recording/computer.ts'
+import type { Plan } from '../recording/keys.ts'
+import { known, type Numbers, type Value } from '../recording/record.ts'
+import { sizeOf } from '../recording/shape.ts'
+import type { GpuBlock } from './buffers.ts'
+import { foldShaders } from './folds.ts'
+import { mapShader } from './loops.ts'
+import { lowerings } from './lower.ts'
+import type { Pipeline } from './pipelines.ts'
+import type { Bound, Facts, GpuSpecial, Groups, Scratch, Shader } from './shader.ts'
+import type { World } from './world.ts'
+
+/** Where a buffer comes from. */
+type Place = { kind: 'leaf' | 'root' | 'slot' | 'known'; i: number }
+
+interface Dispatch {
+  label: string
+  pipeline: Pipeline
+  groups: Groups
+  places: Place[]
+  /** Bind groups by the buffers that they bind. */
+  bound: Map<string, GPUBindGroup>
+}
+
+const mostBound = 32
+const bytesOf = (shape: readonly number[]) => Math.max(4, 4 * sizeOf(shape))
+
+function labelOf(stage: Stage): string {
+  const shaped = (node: Node) => `[${node.shape.join(', ')}]`
+  if (stage.kind === 'special') {
+    const { special } = stage.node
+    return `${special.name} ${shaped(stage.node)} of ${special.inputs.map(({ node }) => shaped(node)).join(' ')}`
+  }
+  const names = stage.nodes.map((node) => `${node.kind === 'map' ? node.formula : node.kind} ${shaped(node)}`)
+  return `${names.join(', ')} over [${stage.loops.sides.join(', ')}]`
+}
+
+function shadersOf(stage: Stage, facts: Facts): Shader[] {
+  const label = labelOf(stage)
+  if (stage.kind === 'special') return (stage.node.special as GpuSpecial).shaders(stage.node, facts)
+  if (stage.loops.outputs[0]!.kind === 'fold') return foldShaders(stage.loops, label)
+  return [mapShader(stage.loops, label)]
+}
+
+/** Words of the numbers, as the device has them. */
+export function wordsOf(numbers: Numbers): Float32Array | Int32Array {
+  return numbers instanceof Uint8Array ? Int32Array.from(numbers) : numbers
+}
+
+/** Says which buffer is whose, and lets results that are not needed at the same time share one. */
+class Layout {
+  readonly slots: { bytes: number; what: string }[] = []
+  private readonly places = new Map<Node | Scratch, Place>()
+  readonly known: Node[] = []
+  private readonly schedule: Schedule
+  private readonly lastUse = new Map<Node | Scratch, number>()
+
+  constructor(schedule: Schedule, shaders: readonly Shader[]) {
+    this.schedule = schedule
+    for (const [i, node] of schedule.leaves.entries()) if (node) this.places.set(node, { kind: 'leaf', i })
+    for (const [i, node] of schedule.roots.entries()) this.places.set(node, { kind: 'root', i })
+    for (const [i, { bound }] of shaders.entries()) for (const { of } of bound) this.lastUse.set(this.own(of), i)
+    const free: Place[] = []
+    for (const [i, shader] of shaders.entries()) {
+      const taken = [...new Set(shader.bound.map(({ of }) => this.own(of)))]
+      for (const of of taken) if (!this.places.has(of)) this.places.set(of, this.placeFor(of, shader, free))
+      for (const of of taken) {
+        const place = this.places.get(of)!
+        if (place.kind === 'slot' && this.lastUse.get(of) === i) free.push(place)
+      }
+    }
+  }
+
+  /** The node in whose memory a node's numbers are. */
+  private own(of: Node | Scratch): Node | Scratch {
+    return 'scratch' in of ? of : (this.schedule.finished.get(of) ?? of)
+  }
+
+  private placeFor(of: Node | Scratch, { label }: Shader, free: Place[]): Place {
+    if (!('scratch' in of) && (of.kind === 'constant' || of.kind === 'table')) {
+      this.known.push(of)
+      return { kind: 'known', i: this.known.length - 1 }
+    }
+    const bytes = 'scratch' in of ? of.bytes : bytesOf(of.shape)
+    // The best fit of those that are large enough, else the largest, which grows.
+    const sizes = free.map(({ i }) => this.slots[i]!.bytes)
+    let best = -1
+    for (const [f, size] of sizes.entries()) {
+      const [fits, bestFits] = [size >= bytes, best >= 0 && sizes[best]! >= bytes]
+      if (best < 0 || (fits && (!bestFits || size < sizes[best]!)) || (!fits && !bestFits && size > sizes[best]!))
+        best = f
+    }
+    const wasteful = best >= 0 && sizes[best]! > 4 * bytes && sizes[best]! > 2 ** 20
+    if (best < 0 || wasteful || sizes[best]! < bytes / 4) {
+      this.slots.push({ bytes, what: label })
+      return { kind: 'slot', i: this.slots.length - 1 }
+    }
+    const [place] = free.splice(best, 1)
+    const slot = this.slots[place!.i]!
+    if (slot.bytes < bytes) Object.assign(slot, { bytes, what: label })
+    return place!
+  }
+
+  placesOf(bound: readonly Bound[]): Place[] {
+    return bound.map(({ of }) => this.places.get(this.own(of))!)
+  }
+}
+
+/** A graph as dispatches: compiled shaders, and which buffers each is handed. */
+export class Program implements Compiled {
+  readonly kind = 'program'
+  private readonly world: World
+  private readonly shaders: readonly Shader[]
+  private readonly dispatches: Dispatch[] = []
+  private readonly slots: Layout['slots']
+  private readonly knownBlocks: GpuBlock[] = []
+
+  private constructor(world: World, shaders: readonly Shader[], layout: Layout) {
+    this.world = world
+    this.shaders = shaders
+    this.slots = layout.slots
+  }
+
+  /** Throws NotWritten where there is no shader for something, Unavailable where the device refuses one. */
+  static async compile(plan: Plan, roots: readonly Value[], world: World): Promise<Program> {
+    const { facts, pipelines } = world
+    const mostReads = facts.buffers - 4
+    const schedule = scheduleGraph(plan, roots, {
+      ...{ lowerings, threads: 1, cutsFolds: false, countsSingles: true, mostReads },
+      ...{ mostArrays: facts.buffers, mostOutputs: 4 },
+    })
+    const shaders = schedule.stages.flatMap((stage) => shadersOf(stage, facts))
+    const layout = new Layout(schedule, shaders)
+    const program = new Program(world, shaders, layout)
+    const made = await Promise.allSettled(shaders.map((shader) => pipelines.take(shader)))
+    const refused = made.find((one) => one.status === 'rejected')
+    if (refused) {
+      program.close()
+      throw refused.reason
+    }
+    for (const [i, { label, groups, bound }] of shaders.entries()) {
+      const { value: pipeline } = made[i] as PromiseFulfilledResult<Pipeline>
+      program.dispatches.push({ label, pipeline, groups, places: layout.placesOf(bound), bound: new Map() })
+    }
+    for (const node of layout.known) program.knownBlocks.push(program.upload(wordsOfKnown(node), () => 'known numbers'))
+    return program
+  }
+
+  private upload(words: Float32Array | Int32Array, what: () => string): GpuBlock {
+    const block = this.world.buffers.take(words.byteLength, what)
+    this.world.gpu.device.queue.writeBuffer(block.memory, 0, words as Float32Array<ArrayBuffer>)
+    return block
+  }
+
+  /** Tells the device what to compute; it does so from then on. */
+  run(leaves: readonly Value[], roots: readonly Value[]): void | Promise<void> {
+    const { gpu, buffers, queued } = this.world
+    gpu.check()
+    for (const leaf of leaves)
+      leaf.block ??= this.upload(wordsOf(known(leaf)), () => `a tensor [${leaf.shape.join(', ')}]`)
+    for (const root of roots)
+      root.block = buffers.take(bytesOf(root.shape), () => `a tensor [${root.shape.join(', ')}]`)
+    const slots = this.slots.map(({ bytes, what }) => buffers.take(bytes, () => what))
+    const blocks = {
+      leaf: leaves.map(({ block }) => block as GpuBlock),
+      root: roots.map(({ block }) => block as GpuBlock),
+      slot: slots,
+      known: this.knownBlocks,
+    }
+    const encoder = gpu.device.createCommandEncoder()
+    const pass = encoder.beginComputePass()
+    for (const dispatch of this.dispatches) {
+      pass.setPipeline(dispatch.pipeline.pipeline)
+      pass.setBindGroup(
+        0,
+        this.bindGroup(
+          dispatch,
+          dispatch.places.map(({ kind, i }) => blocks[kind][i]!),
+        ),
+      )
+      pass.dispatchWorkgroups(...dispatch.groups)
+    }
+    pass.end()
+    gpu.device.queue.submit([encoder.finish()])
+    for (const slot of slots) buffers.give(slot)
+    return queued.submitted()
+  }
+
+  private bindGroup({ bound, pipeline, label }: Dispatch, blocks: readonly GpuBlock[]): GPUBindGroup {
+    let key = ''
+    for (const { number } of blocks) key += `${number},`
+    const found = bound.get(key)
+    if (found) return found
+    if (bound.size >= mostBound) bound.clear()
+    const made = this.world.gpu.device.createBindGroup({
+      label,
+      layout: pipeline.layout,
+      entries: blocks.map(({ memory }, binding) => ({ binding, resource: { buffer: memory } })),
+    })
+    bound.set(key, made)
+    return made
+  }
+
+  close(): void {
+    for (const shader of this.shaders) this.world.pipelines.give(shader)
+    for (const block of this.knownBlocks.splice(0)) this.world.buffers.give(block)
+  }
+}
+
+function wordsOfKnown(node: Node): Float32Array | Int32Array {
+  const whole = node.dtype !== 'float32'
+  if (node.kind === 'constant') return whole ? Int32Array.of(node.value) : Float32Array.of(node.value)
+  if (node.kind === 'table') return Int32Array.from(node.words)
+  throw new Error(`a ${node.kind} is not known beforehand`)
+}
+
+/** The numbers of a value as JavaScript has them, from the words that were copied. */
+export function numbersFrom(words: ArrayBuffer, { dtype, shape }: Value): Numbers {
+  if (dtype === 'bool') return Uint8Array.from(new Int32Array(words, 0, sizeOf(shape)))
+  return new arrays[dtype](words, 0, sizeOf(shape))
+}
