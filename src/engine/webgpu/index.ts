@@ -8,6 +8,7 @@ import { sizeOf } from '../recording/shape.ts'
 import { Buffers, type GpuBlock } from './buffers.ts'
 import { type Gpu, type GpuOptions, openGpu } from './device.ts'
 import { Pipelines } from './pipelines.ts'
+import { Profile } from './profile.ts'
 import { numbersFrom, Program } from './program.ts'
 import { Reader } from './reading.ts'
 import type { Facts } from './shader.ts'
@@ -28,9 +29,11 @@ class GpuComputer implements Computer {
   readonly world: World
   private readonly reader: Reader
 
-  constructor(gpu: Gpu) {
+  constructor(gpu: Gpu, profiled: boolean) {
     const buffers = new Buffers(gpu)
-    this.world = { gpu, facts: factsOf(gpu), buffers, pipelines: new Pipelines(gpu), queued: new Queued(gpu) }
+    const profile = profiled && gpu.features.timestamps ? new Profile(gpu) : undefined
+    const shared = { pipelines: new Pipelines(gpu), queued: new Queued(gpu), profile }
+    this.world = { gpu, facts: factsOf(gpu), buffers, ...shared }
     this.reader = new Reader(gpu, buffers)
   }
 
@@ -63,6 +66,8 @@ export interface GpuEngine extends RecordingEngine {
   readonly gpu: Gpu
   /** Bytes of the device's memory that are in use, and those that are kept for the next besides. */
   memory(): { used: number; all: number }
+  /** Where dispatches are timed and the device has a clock. */
+  readonly profile: Profile | undefined
 }
 
 /**
@@ -70,12 +75,12 @@ export interface GpuEngine extends RecordingEngine {
  * driver or a device is missing.
  */
 export async function startWebGpu(
-  options: GpuOptions & { onFallback?(kernel: string): void } = {},
+  options: GpuOptions & { onFallback?(kernel: string): void; profiled?: boolean } = {},
 ): Promise<GpuEngine> {
-  const { onFallback, ...wanted } = options
+  const { onFallback, profiled = false, ...wanted } = options
   const gpu = await openGpu(wanted)
-  const computer = new GpuComputer(gpu)
+  const computer = new GpuComputer(gpu, profiled)
   const engine = await startRecording({ name: 'webgpu', traces, computer, onFallback })
-  const { buffers } = computer.world
-  return { ...engine, gpu, memory: () => ({ used: buffers.usedBytes, all: buffers.bytes }) }
+  const { buffers, profile } = computer.world
+  return { ...engine, gpu, profile, memory: () => ({ used: buffers.usedBytes, all: buffers.bytes }) }
 }

@@ -157,7 +157,7 @@ export class Program implements Compiled {
 
   /** Tells the device what to compute; it does so from then on. */
   run(leaves: readonly Value[], roots: readonly Value[]): void | Promise<void> {
-    const { gpu, buffers, queued } = this.world
+    const { gpu, buffers, queued, profile } = this.world
     gpu.check()
     for (const leaf of leaves)
       leaf.block ??= this.upload(wordsOf(known(leaf)), () => `a tensor [${leaf.shape.join(', ')}]`)
@@ -171,8 +171,11 @@ export class Program implements Compiled {
       known: this.knownBlocks,
     }
     const encoder = gpu.device.createCommandEncoder()
-    const pass = encoder.beginComputePass()
-    for (const dispatch of this.dispatches) {
+    const stamps = profile?.begin(this.dispatches.map(({ label }) => label))
+    // Whoever wants times gets a pass for each dispatch; else they are one.
+    const common = stamps ? undefined : encoder.beginComputePass()
+    for (const [d, dispatch] of this.dispatches.entries()) {
+      const pass = common ?? encoder.beginComputePass(stamps?.pass(d))
       pass.setPipeline(dispatch.pipeline.pipeline)
       pass.setBindGroup(
         0,
@@ -182,9 +185,12 @@ export class Program implements Compiled {
         ),
       )
       pass.dispatchWorkgroups(...dispatch.groups)
+      if (!common) pass.end()
     }
-    pass.end()
+    common?.end()
+    stamps?.encoded(encoder)
     gpu.device.queue.submit([encoder.finish()])
+    stamps?.submitted()
     for (const slot of slots) buffers.give(slot)
     return queued.submitted()
   }

@@ -1,6 +1,7 @@
 import type { Buffers } from './buffers.ts'
 import type { Gpu } from './device.ts'
 import type { Pipelines } from './pipelines.ts'
+import type { Profile } from './profile.ts'
 import type { Facts } from './shader.ts'
 
 /** So many graphs may wait for the device; more would only hold memory. */
@@ -30,4 +31,6 @@ export interface World {
   buffers: Buffers
   pipelines: Pipelines
   queued: Queued
+  /** Where dispatches are timed. */
+  profile?: Profile | undefined
 }
