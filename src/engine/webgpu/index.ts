@@ -7,6 +7,7 @@ import type { Numbers, Value } from '../recording/record.ts'
 import { sizeOf } from '../recording/shape.ts'
 import { Buffers, type GpuBlock } from './buffers.ts'
 import { type Gpu, type GpuOptions, openGpu } from './device.ts'
+import type { Half } from './half.ts'
 import { Pipelines } from './pipelines.ts'
 import { Profile } from './profile.ts'
 import { numbersFrom, Program } from './program.ts'
@@ -29,11 +30,11 @@ class GpuComputer implements Computer {
   readonly world: World
   private readonly reader: Reader
 
-  constructor(gpu: Gpu, profiled: boolean) {
+  constructor(gpu: Gpu, { profiled = false, half }: Pick<WebGpuOptions, 'profiled' | 'half'>) {
     const buffers = new Buffers(gpu)
     const profile = profiled && gpu.features.timestamps ? new Profile(gpu) : undefined
     const shared = { pipelines: new Pipelines(gpu), queued: new Queued(gpu), profile }
-    this.world = { gpu, facts: factsOf(gpu), buffers, ...shared }
+    this.world = { gpu, facts: factsOf(gpu), buffers, ...shared, half }
     this.reader = new Reader(gpu, buffers)
   }
 
@@ -62,6 +63,14 @@ class GpuComputer implements Computer {
   }
 }
 
+export interface WebGpuOptions extends GpuOptions {
+  onFallback?: ((kernel: string) => void) | undefined
+  /** Whether dispatches are timed by the device's clock. */
+  profiled?: boolean | undefined
+  /** Whether activations and their gradients are stored in half precision; all is computed in single precision. */
+  half?: Half | undefined
+}
+
 export interface GpuEngine extends RecordingEngine {
   readonly gpu: Gpu
   /** Bytes of the device's memory that are in use, and those that are kept for the next besides. */
@@ -74,12 +83,17 @@ export interface GpuEngine extends RecordingEngine {
  * Makes tfjs compute on a GPU, by WebGPU. Throws Unavailable with reason and cure where that cannot be: the package, a
  * driver or a device is missing.
  */
-export async function startWebGpu(
-  options: GpuOptions & { onFallback?(kernel: string): void; profiled?: boolean } = {},
-): Promise<GpuEngine> {
-  const { onFallback, profiled = false, ...wanted } = options
+export async function startWebGpu(options: WebGpuOptions = {}): Promise<GpuEngine> {
+  const { onFallback, profiled, half, ...wanted } = options
   const gpu = await openGpu(wanted)
-  const computer = new GpuComputer(gpu, profiled)
+  if (half === 'native' && !gpu.features.half) {
+    gpu.close()
+    throw new Unavailable(
+      `${gpu.name} has no half precision (shader-f16)`,
+      'train in single precision: training.precision "single", or on another GPU',
+    )
+  }
+  const computer = new GpuComputer(gpu, { profiled, half })
   const engine = await startRecording({ name: 'webgpu', traces, computer, onFallback })
   const { buffers, profile } = computer.world
   return { ...engine, gpu, profile, memory: () => ({ used: buffers.usedBytes, all: buffers.bytes }) }

@@ -24,7 +24,8 @@ function declarations(bound: readonly Bound[]): string {
 
 /** The text of a shader as the device gets it. */
 export function textOf({ bound, code }: Shader): string {
-  return declarations(bound) + code
+  const enabled = bound.some(({ element }) => element.includes('f16')) ? 'enable f16;\n' : ''
+  return enabled + declarations(bound) + code
 }
 
 /** Compiled shaders by their text, shared by all programs that need them. */

@@ -7,6 +7,7 @@ import { known, type Numbers, type Value } from '../recording/record.ts'
 import { sizeOf } from '../recording/shape.ts'
 import type { GpuBlock } from './buffers.ts'
 import { foldShaders } from './folds.ts'
+import { type Half, isActivation, shaderInHalf } from './half.ts'
 import { mapShader } from './loops.ts'
 import { lowerings } from './lower.ts'
 import type { Pipeline } from './pipelines.ts'
@@ -56,10 +57,12 @@ class Layout {
   private readonly places = new Map<Node | Scratch, Place>()
   readonly known: Node[] = []
   private readonly schedule: Schedule
+  private readonly half: Half | undefined
   private readonly lastUse = new Map<Node | Scratch, number>()
 
-  constructor(schedule: Schedule, shaders: readonly Shader[]) {
+  constructor(schedule: Schedule, shaders: readonly Shader[], half: Half | undefined) {
     this.schedule = schedule
+    this.half = half
     for (const [i, node] of schedule.leaves.entries()) if (node) this.places.set(node, { kind: 'leaf', i })
     for (const [i, node] of schedule.roots.entries()) this.places.set(node, { kind: 'root', i })
     for (const [i, { bound }] of shaders.entries()) for (const { of } of bound) this.lastUse.set(this.own(of), i)
@@ -84,7 +87,8 @@ class Layout {
       this.known.push(of)
       return { kind: 'known', i: this.known.length - 1 }
     }
-    const bytes = 'scratch' in of ? of.bytes : bytesOf(of.shape)
+    const full = 'scratch' in of ? of.bytes : bytesOf(of.shape)
+    const bytes = this.half === 'native' && !('scratch' in of) && isActivation(of) ? full / 2 : full
     // The best fit of those that are large enough, else the largest, which grows.
     const sizes = free.map(({ i }) => this.slots[i]!.bytes)
     let best = -1
@@ -102,6 +106,12 @@ class Layout {
     const slot = this.slots[place!.i]!
     if (slot.bytes < bytes) Object.assign(slot, { bytes, what: label })
     return place!
+  }
+
+  /** Whether its numbers lie in memory of this graph alone, in half precision. */
+  isHalf(of: Node | Scratch): boolean {
+    const own = this.own(of)
+    return this.places.get(own)?.kind === 'slot' && !('scratch' in own) && isActivation(own)
   }
 
   placesOf(bound: readonly Bound[]): Place[] {
@@ -126,14 +136,15 @@ export class Program implements Compiled {
 
   /** Throws NotWritten where there is no shader for something, Unavailable where the device refuses one. */
   static async compile(plan: Plan, roots: readonly Value[], world: World): Promise<Program> {
-    const { facts, pipelines } = world
+    const { facts, pipelines, half } = world
     const mostReads = facts.buffers - 4
     const schedule = scheduleGraph(plan, roots, {
       ...{ lowerings, threads: 1, cutsFolds: false, countsSingles: true, mostReads },
       ...{ mostArrays: facts.buffers, mostOutputs: 4 },
     })
-    const shaders = schedule.stages.flatMap((stage) => shadersOf(stage, facts))
-    const layout = new Layout(schedule, shaders)
+    const written = schedule.stages.flatMap((stage) => shadersOf(stage, facts))
+    const layout = new Layout(schedule, written, half)
+    const shaders = half ? written.map((shader) => shaderInHalf(shader, (of) => layout.isHalf(of), half)) : written
     const program = new Program(world, shaders, layout)
     const made = await Promise.allSettled(shaders.map((shader) => pipelines.take(shader)))
     const refused = made.find((one) => one.status === 'rejected')

@@ -6,6 +6,20 @@ export interface Scratch {
   readonly bytes: number
 }
 
+export type Element =
+  | 'f32'
+  | 'i32'
+  | 'u32'
+  | 'vec2<f32>'
+  | 'vec4<f32>'
+  | 'vec4<i32>'
+  | 'atomic<u32>'
+  | 'atomic<i32>'
+  /** Where half precision was asked for; nobody writes code for it, see `half.ts`. */
+  | 'f16'
+  | 'vec2<f16>'
+  | 'vec4<f16>'
+
 /**
  * What a shader reads or writes. On the device float32 is f32, and int32 and bool (0 or 1) are i32; the numbers of a
  * node follow each other in the order of its shape, in a buffer of their own of a multiple of 16 bytes, so that wider
@@ -15,7 +29,7 @@ export interface Bound {
   /** Of the variable in the code: an array of elements. */
   name: string
   of: Node | Scratch
-  element: 'f32' | 'i32' | 'u32' | 'vec2<f32>' | 'vec4<f32>' | 'vec4<i32>' | 'atomic<u32>' | 'atomic<i32>'
+  element: Element
   /** Whether it is written (and may be read); else it is only read. What is written is never bound twice. */
   writes?: boolean
 }

@@ -1,5 +1,6 @@
 import type { Buffers } from './buffers.ts'
 import type { Gpu } from './device.ts'
+import type { Half } from './half.ts'
 import type { Pipelines } from './pipelines.ts'
 import type { Profile } from './profile.ts'
 import type { Facts } from './shader.ts'
@@ -31,6 +32,8 @@ export interface World {
   buffers: Buffers
   pipelines: Pipelines
   queued: Queued
+  /** Where activations are stored in half precision: how. */
+  half?: Half | undefined
   /** Where dispatches are timed. */
   profile?: Profile | undefined
 }
