@@ -19,7 +19,23 @@ export function roundedSize(bytes: number): number {
   return Math.ceil(bytes / Math.max(256, step)) * Math.max(256, step)
 }
 
+/** What a buffer is for, to be told where there is no room for it. */
+export interface Purpose {
+  /** 'convolution [128, 32, 32, 64]' */
+  name: string
+  /** Of its numbers; the first side is most often the batch. */
+  shape: readonly number[]
+}
+
 const gigabytes = (bytes: number) => `${(bytes / 2 ** 30).toFixed(2)} GiB`
+
+/** Which batch would fit where so many bytes have room of those that a whole one needs. */
+function smallerBatch({ shape }: Purpose, room: number, needed: number): string {
+  const [rows = 1] = shape
+  const most = Math.floor((rows * room) / needed)
+  if (rows < 2 || most < 1) return 'take smaller images or a smaller net'
+  return `a batch of at most ${most} in place of ${rows} would fit; or take smaller images or a smaller net`
+}
 
 /**
  * Buffers that are taken and given back. What is given back can be taken at once: the device does what it is told in
@@ -39,8 +55,8 @@ export class Buffers {
     this.gpu = gpu
   }
 
-  /** Throws TooLarge where the device has no buffers of that size; `what` is told then, and where memory runs out. */
-  take(bytes: number, what: () => string): GpuBlock {
+  /** Throws TooLarge where the device has no buffers of that size; `what` is told then, and where memory runs out, with a batch that would fit. */
+  take(bytes: number, what: Purpose): GpuBlock {
     const size = roundedSize(bytes)
     const block = this.free.get(size)?.pop() ?? this.make(size, bytes, what)
     block.released = false
@@ -48,14 +64,14 @@ export class Buffers {
     return block
   }
 
-  private make(size: number, bytes: number, what: () => string): GpuBlock {
+  private make(size: number, bytes: number, what: Purpose): GpuBlock {
     const { device } = this.gpu
     const { maxBufferSize, maxStorageBufferBindingSize } = device.limits
     const most = Math.min(maxBufferSize, maxStorageBufferBindingSize)
     if (bytes > most)
       throw new TooLarge(
-        `${what()} takes ${gigabytes(bytes)}; the device takes up to ${gigabytes(most)} in one piece`,
-        'take smaller batches or smaller images',
+        `${what.name} takes ${gigabytes(bytes)}; ${this.gpu.name} takes up to ${gigabytes(most)} in one piece`,
+        smallerBatch(what, most, bytes),
       )
     device.pushErrorScope('out-of-memory')
     const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST
@@ -65,8 +81,8 @@ export class Buffers {
       (error) => {
         if (error)
           this.failure ??= new NoRoom(
-            `the memory of ${this.gpu.name} ran out: ${what()} needs ${gigabytes(bytes)} beside ${gigabytes(before)} that are in use or kept`,
-            'take smaller batches or smaller images, or let fewer runs share the device',
+            `the memory of ${this.gpu.name} ran out: ${what.name} needs ${gigabytes(bytes)} beside ${gigabytes(before)} that are in use or kept`,
+            smallerBatch(what, before, before + bytes),
           )
       },
       () => {}, // the device is lost, which is told elsewhere

@@ -5,7 +5,7 @@ import type { Compiled } from '../recording/computer.ts'
 import type { Plan } from '../recording/keys.ts'
 import { known, type Numbers, type Value } from '../recording/record.ts'
 import { sizeOf } from '../recording/shape.ts'
-import type { GpuBlock } from './buffers.ts'
+import type { GpuBlock, Purpose } from './buffers.ts'
 import { foldShaders } from './folds.ts'
 import { type Half, isActivation, shaderInHalf } from './half.ts'
 import { mapShader } from './loops.ts'
@@ -28,6 +28,8 @@ interface Dispatch {
 
 const mostBound = 32
 const bytesOf = (shape: readonly number[]) => Math.max(4, 4 * sizeOf(shape))
+
+const tensorOf = ({ shape }: Value): Purpose => ({ name: `a tensor [${shape.join(', ')}]`, shape })
 
 function labelOf(stage: Stage): string {
   const shaped = (node: Node) => `[${node.shape.join(', ')}]`
@@ -53,7 +55,7 @@ export function wordsOf(numbers: Numbers): Float32Array | Int32Array {
 
 /** Says which buffer is whose, and lets results that are not needed at the same time share one. */
 class Layout {
-  readonly slots: { bytes: number; what: string }[] = []
+  readonly slots: { bytes: number; what: Purpose }[] = []
   private readonly places = new Map<Node | Scratch, Place>()
   readonly known: Node[] = []
   private readonly schedule: Schedule
@@ -82,13 +84,14 @@ class Layout {
     return 'scratch' in of ? of : (this.schedule.finished.get(of) ?? of)
   }
 
-  private placeFor(of: Node | Scratch, { label }: Shader, free: Place[]): Place {
+  private placeFor(of: Node | Scratch, { label: name }: Shader, free: Place[]): Place {
     if (!('scratch' in of) && (of.kind === 'constant' || of.kind === 'table')) {
       this.known.push(of)
       return { kind: 'known', i: this.known.length - 1 }
     }
     const full = 'scratch' in of ? of.bytes : bytesOf(of.shape)
     const bytes = this.half === 'native' && !('scratch' in of) && isActivation(of) ? full / 2 : full
+    const what = { name, shape: 'scratch' in of ? [] : of.shape }
     // The best fit of those that are large enough, else the largest, which grows.
     const sizes = free.map(({ i }) => this.slots[i]!.bytes)
     let best = -1
@@ -99,12 +102,12 @@ class Layout {
     }
     const wasteful = best >= 0 && sizes[best]! > 4 * bytes && sizes[best]! > 2 ** 20
     if (best < 0 || wasteful || sizes[best]! < bytes / 4) {
-      this.slots.push({ bytes, what: label })
+      this.slots.push({ bytes, what })
       return { kind: 'slot', i: this.slots.length - 1 }
     }
     const [place] = free.splice(best, 1)
     const slot = this.slots[place!.i]!
-    if (slot.bytes < bytes) Object.assign(slot, { bytes, what: label })
+    if (slot.bytes < bytes) Object.assign(slot, { bytes, what })
     return place!
   }
 
@@ -156,11 +159,12 @@ export class Program implements Compiled {
       const { value: pipeline } = made[i] as PromiseFulfilledResult<Pipeline>
       program.dispatches.push({ label, pipeline, groups, places: layout.placesOf(bound), bound: new Map() })
     }
-    for (const node of layout.known) program.knownBlocks.push(program.upload(wordsOfKnown(node), () => 'known numbers'))
+    for (const node of layout.known)
+      program.knownBlocks.push(program.upload(wordsOfKnown(node), { name: 'known numbers', shape: [] }))
     return program
   }
 
-  private upload(words: Float32Array | Int32Array, what: () => string): GpuBlock {
+  private upload(words: Float32Array | Int32Array, what: Purpose): GpuBlock {
     const block = this.world.buffers.take(words.byteLength, what)
     this.world.gpu.device.queue.writeBuffer(block.memory, 0, words as Float32Array<ArrayBuffer>)
     return block
@@ -170,11 +174,9 @@ export class Program implements Compiled {
   run(leaves: readonly Value[], roots: readonly Value[]): void | Promise<void> {
     const { gpu, buffers, queued, profile } = this.world
     gpu.check()
-    for (const leaf of leaves)
-      leaf.block ??= this.upload(wordsOf(known(leaf)), () => `a tensor [${leaf.shape.join(', ')}]`)
-    for (const root of roots)
-      root.block = buffers.take(bytesOf(root.shape), () => `a tensor [${root.shape.join(', ')}]`)
-    const slots = this.slots.map(({ bytes, what }) => buffers.take(bytes, () => what))
+    for (const leaf of leaves) leaf.block ??= this.upload(wordsOf(known(leaf)), tensorOf(leaf))
+    for (const root of roots) root.block = buffers.take(bytesOf(root.shape), tensorOf(root))
+    const slots = this.slots.map(({ bytes, what }) => buffers.take(bytes, what))
     const blocks = {
       leaf: leaves.map(({ block }) => block as GpuBlock),
       root: roots.map(({ block }) => block as GpuBlock),
