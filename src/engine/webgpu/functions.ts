@@ -6,8 +6,8 @@
 const exponentials: Record<string, string> = {
   isNan: 'fn isNan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }',
   isInfinite: 'fn isInfinite(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) == 0x7f800000u; }',
-  withSign: `fn withSign(x: f32, of: f32) -> f32 {
-  return bitcast<f32>((bitcast<u32>(x) & 0x7fffffffu) | (bitcast<u32>(of) & 0x80000000u));
+  withSign: `fn withSign(x: f32, like: f32) -> f32 {
+  return bitcast<f32>((bitcast<u32>(x) & 0x7fffffffu) | (bitcast<u32>(like) & 0x80000000u));
 }`,
   // 2^n p for n from -252 to 254, in two steps.
   scaled: `fn scaled(p: f32, n: i32) -> f32 {
@@ -280,28 +280,31 @@ const arithmetic: Record<string, string> = {
   let x = bitcast<u32>(a) & 0x7fffffffu;
   let y = bitcast<u32>(b) & 0x7fffffffu;
   if (x < y) { return a; }
-  let from = max(x >> 23u, 1u);
-  let to = max(y >> 23u, 1u);
+  let first = max(x >> 23u, 1u);
+  let last = max(y >> 23u, 1u);
   var m = (x & 0x007fffffu) | select(0u, 0x00800000u, x >= 0x00800000u);
   let n = (y & 0x007fffffu) | select(0u, 0x00800000u, y >= 0x00800000u);
-  var left = from - to;
+  var left = first - last;
   m = m % n;
   while (left > 0u) {
     let by = min(left, 8u);
     m = (m << by) % n;
     left -= by;
   }
-  return withSign(scaled(f32(m), i32(to) - 150), a);
+  return withSign(scaled(f32(m), i32(last) - 150), a);
 }`,
   modulo: `fn modulo(a: f32, b: f32) -> f32 {
   let r = remainder(a, b);
   if ((a < 0.0 && b < 0.0) || (a >= 0.0 && b >= 0.0)) { return r; }
   return remainder(r + b, b);
 }`,
+  // By the remainder, since quotients may be rounded up to whole numbers.
   floorOfQuotient: `fn floorOfQuotient(a: f32, b: f32) -> f32 {
   let q = a / b;
-  let near = round(q);
-  return select(floor(q), near, near * b == a);
+  if (isNan(q) || isInfinite(q) || isInfinite(b)) { return floor(q); }
+  let r = remainder(a, b);
+  let near = round((a - r) / b);
+  return select(near, near - 1.0, r != 0.0 && (bitcast<u32>(a) ^ bitcast<u32>(b)) > 0x7fffffffu);
 }`,
   wholeQuotient: 'fn wholeQuotient(a: i32, b: i32) -> i32 { return select(a / select(b, 1, b == 0), 0, b == 0); }',
   wholeFloor: `fn wholeFloor(a: i32, b: i32) -> i32 {
