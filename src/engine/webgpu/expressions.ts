@@ -1,20 +1,8 @@
 import type { Expression, Operand } from '../graph/expression.ts'
 import type { Node } from '../graph/node.ts'
 import { sizeOf } from '../recording/shape.ts'
-import { formulas } from './formulas.ts'
+import { formulas, numeral } from './formulas.ts'
 import type { Bound } from './shader.ts'
-
-/** A number as WGSL has it. */
-export function literal(value: number, whole: boolean): string {
-  if (whole) return value === -(2 ** 31) ? 'i32(-2147483647 - 1)' : `${value | 0}i`
-  const single = Math.fround(value)
-  if (!Number.isFinite(single) || Object.is(single, -0) || (single !== 0 && Math.abs(single) < 1.2e-38)) {
-    const word = new Uint32Array(Float32Array.of(single).buffer)[0]!
-    return `bits(${word}u)`
-  }
-  const text = String(single)
-  return `${/[.e]/.test(text) ? text : `${text}.0`}f`
-}
 
 /** Names for the buffers of a shader, one for each node. */
 export class Bindings {
@@ -56,7 +44,7 @@ export class Body {
 
   /** The name of an expression's value, or the value where it is a known one. */
   value(expression: Expression): string {
-    if (expression.kind === 'constant') return literal(expression.value, expression.whole)
+    if (expression.kind === 'constant') return numeral(expression.value, expression.whole)
     if (expression.kind === 'read') {
       const { operand } = expression
       const single = sizeOf(operand.node.shape) === 1

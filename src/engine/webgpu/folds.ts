@@ -1,8 +1,8 @@
 import type { LoopStage, Output } from '../graph/expression.ts'
 import type { Fold } from '../graph/node.ts'
 import { sizeOf } from '../recording/shape.ts'
-import { Bindings, Body, elementOf, literal } from './expressions.ts'
-import { formulas } from './formulas.ts'
+import { Bindings, Body, elementOf } from './expressions.ts'
+import { formulas, numeral } from './formulas.ts'
 import { placeOf, splitIndex } from './indices.ts'
 import { operandsOf, walksOf } from './loops.ts'
 import { preambleOf } from './preamble.ts'
@@ -45,10 +45,10 @@ function shapeFor(kept: number, folded: number, keptInside: boolean): Shape {
 }
 
 function beginning(fold: Fold, element: 'f32' | 'i32'): string {
-  if (fold === 'sum') return literal(0, element === 'i32')
+  if (fold === 'sum') return numeral(0, element === 'i32')
   const lowest = fold === 'max'
-  if (element === 'i32') return literal(lowest ? -(2 ** 31) : 2 ** 31 - 1, true)
-  return literal(lowest ? Number.NEGATIVE_INFINITY : Number.POSITIVE_INFINITY, false)
+  if (element === 'i32') return numeral(lowest ? -(2 ** 31) : 2 ** 31 - 1, true)
+  return numeral(lowest ? Number.NEGATIVE_INFINITY : Number.POSITIVE_INFINITY, false)
 }
 
 const combining = {
