@@ -9,6 +9,7 @@ import type { Compiled, Computer } from '../recording/computer.ts'
 import { startRecording } from '../recording/index.ts'
 import type { Plan } from '../recording/keys.ts'
 import type { Value } from '../recording/record.ts'
+import { putRows } from '../recording/updates.ts'
 import { type Block, Pool } from './pool.ts'
 import { Program } from './program.ts'
 import { Threads } from './threads.ts'
@@ -35,6 +36,7 @@ export function whyNotHere(platform: string = process.platform, arch: string = p
 
 /** Writes graphs as machine code for this processor, and leaves to another computer what it has no code for. */
 export class MachineComputer implements Computer {
+  readonly putRows = putRows
   private readonly threads: Threads
   private readonly pool = new Pool()
   private readonly other: Computer

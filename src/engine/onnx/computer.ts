@@ -3,6 +3,7 @@ import type { Compiled, Computer } from '../recording/computer.ts'
 import type { Plan } from '../recording/keys.ts'
 import { known, type Numbers, type Value } from '../recording/record.ts'
 import { sameShape, sizeOf } from '../recording/shape.ts'
+import { putRows } from '../recording/updates.ts'
 import { encodeModel } from './encode.ts'
 import { Graph } from './graph.ts'
 import { lowerings } from './kernels/index.ts'
@@ -43,6 +44,7 @@ function resolve(roots: readonly Value[], { names }: Wiring, results: Feeds): vo
 
 /** Compiles recorded graphs to ONNX and runs them with ONNX Runtime. */
 export class OnnxComputer implements Computer {
+  readonly putRows = putRows
   private readonly runtime: Runtime
 
   constructor(runtime: Runtime) {

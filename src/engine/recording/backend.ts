@@ -7,6 +7,7 @@ import { type Dtype, fail, isComputed, type Numbers, type Operation, own, Value 
 import { sameShape, sizeOf } from './shape.ts'
 import { noCounts, type RecordingStats } from './stats.ts'
 import type { Attributes, Tracer } from './trace.ts'
+import { setAsideUpdates, type Update } from './updates.ts'
 
 /** What one tensor's id stands for: a value, or what only the fallback understands. */
 interface Entry {
@@ -18,6 +19,15 @@ interface Entry {
 interface Result {
   shape: number[]
   dtype: Dtype
+}
+
+/** What is to be computed at once: the values asked for, by a graph and then by updates. */
+interface Work {
+  asked: Value[]
+  /** What the graph makes: what is asked for but the updates, and the rows of these. */
+  roots: Value[]
+  updates: Update[]
+  plan: Plan
 }
 
 export const graphLimit = 32
@@ -134,6 +144,7 @@ export class RecordingBackend extends tf.KernelBackend implements Tracer {
     if (!force && entry.references > 0) return false
     this.pending.delete(entry)
     this.data.delete(dataId)
+    if (entry.value) entry.value.alive = false
     if (this.computer.release && entry.value) this.dropped.push(entry.value)
     return true
   }
@@ -230,15 +241,18 @@ export class RecordingBackend extends tf.KernelBackend implements Tracer {
   /** Computes all that is recorded and still referred to. */
   flush(): void {
     if (!this.computer.synchronous) throw this.computer.refusal()
-    const { roots, plan } = this.take()
-    if (roots.length === 0) return
+    const { asked, roots, updates, plan } = this.take()
+    if (asked.length === 0) return
     try {
-      const compiled = this.graphs.find(plan.key) ?? this.keep(plan.key, this.compile(plan, roots) as Compiled)
-      const started = performance.now()
-      compiled.run(plan.leaves, roots)
-      this.count(compiled, started)
+      if (roots.length > 0) {
+        const compiled = this.graphs.find(plan.key) ?? this.keep(plan.key, this.compile(plan, roots) as Compiled)
+        const started = performance.now()
+        compiled.run(plan.leaves, roots)
+        this.count(compiled, started)
+      }
+      for (const update of updates) this.computer.putRows!(update)
     } catch (error) {
-      fail(roots, error)
+      fail([...asked, ...roots], error)
     } finally {
       this.giveBack()
     }
@@ -263,25 +277,28 @@ export class RecordingBackend extends tf.KernelBackend implements Tracer {
 
   /** The same where the computer gives promises, one graph after the other. */
   private flushLater(): Promise<void> {
-    const { roots, plan } = this.take()
-    if (roots.length === 0) return this.flight
+    const work = this.take()
+    if (work.asked.length === 0) return this.flight
     // What was dropped until now is needed by this graph and those before it only.
     const dropped = this.dropped.splice(0)
     this.flight = this.flight
       .catch(() => {})
-      .then(() => this.computeLater(plan, roots))
+      .then(() => this.computeLater(work))
       .finally(() => this.giveBack(dropped))
     return this.flight
   }
 
-  private async computeLater(plan: Plan, roots: readonly Value[]): Promise<void> {
+  private async computeLater({ asked, roots, updates, plan }: Work): Promise<void> {
     try {
-      const compiled = this.graphs.find(plan.key) ?? this.keep(plan.key, await this.compile(plan, roots))
-      const started = performance.now()
-      await compiled.run(plan.leaves, roots)
-      this.count(compiled, started)
+      if (roots.length > 0) {
+        const compiled = this.graphs.find(plan.key) ?? this.keep(plan.key, await this.compile(plan, roots))
+        const started = performance.now()
+        await compiled.run(plan.leaves, roots)
+        this.count(compiled, started)
+      }
+      for (const update of updates) this.computer.putRows!(update)
     } catch (error) {
-      fail(roots, error)
+      fail([...asked, ...roots], error)
     }
   }
 
@@ -290,17 +307,19 @@ export class RecordingBackend extends tf.KernelBackend implements Tracer {
     this.computer.close?.()
   }
 
-  private take(): { roots: Value[]; plan: Plan } {
+  private take(): Work {
     const started = performance.now()
-    const roots = [...this.pending.values()]
+    const asked = [...this.pending.values()]
     const { recorded } = this
     this.recorded = []
     this.pending.clear()
-    const plan = planFor(recorded, roots)
+    const apart = this.computer.putRows ? setAsideUpdates(asked, recorded) : { roots: asked, updates: [] }
+    const plan = planFor(recorded, apart.roots)
     // What is recorded from here on takes them as leaves, whose numbers are there when it is computed.
-    for (const root of roots) root.operation = undefined
+    for (const value of asked) value.operation = undefined
+    for (const root of apart.roots) root.operation = undefined
     this.counts.traceMilliseconds += performance.now() - started
-    return { roots, plan }
+    return { asked, ...apart, plan }
   }
 
   private compile(plan: Plan, roots: readonly Value[]): Compiled | Promise<Compiled> {

@@ -1,6 +1,7 @@
 import type { Unavailable } from '../../errors.ts'
 import type { Plan } from './keys.ts'
 import type { Numbers, Value } from './record.ts'
+import type { Update } from './updates.ts'
 
 /** Memory that is not JavaScript's, in which a value's numbers lie. */
 export interface Block {
@@ -25,6 +26,11 @@ export interface Computer {
   /** Thrown, where it is not, to whoever wants a number at once. */
   refusal(): Unavailable
   compile(plan: Plan, roots: readonly Value[]): Compiled | Promise<Compiled>
+  /**
+   * Gives an update's root its numbers, once the graph has run that computes its rows: in the memory of its base where
+   * that is free, else in a copy. Where it is absent, graphs make updates themselves.
+   */
+  putRows?(update: Update): void
   /** The numbers of a value that lie in a block which JavaScript cannot look into. */
   fetch?(value: Value): Promise<Numbers>
   /** Memory that no value needs any longer. */

@@ -8,7 +8,8 @@ export type Numbers = Float32Array | Int32Array | Uint8Array
 
 /**
  * A tensor's value. A leaf has its numbers; any other is result `output` of an operation that has not run yet, and
- * becomes a leaf when that is about to. Values never change: leaves may share their numbers with whoever wrote them.
+ * becomes a leaf when that is about to. Values never change as long as somebody can see it: leaves may share their
+ * numbers with whoever wrote them.
  */
 export class Value {
   readonly shape: readonly number[]
@@ -24,6 +25,10 @@ export class Value {
   block: Block | undefined = undefined
   /** Whether its numbers have been read where JavaScript has them. */
   lent = false
+  /** Whether an update made the array of its numbers and nobody else has seen it. */
+  ours = false
+  /** Whether a tensor stands for it. */
+  alive = true
   /** Its place in the graph that is being put together: among the leaves, or of its operation among the operations. */
   place = -1
 
@@ -52,7 +57,9 @@ export interface Operation {
 /** The same as numbers that remain when the value's memory is given back. */
 export function own(value: Value): Numbers {
   const numbers = known(value)
-  return value.block && numbers.buffer === value.block.buffer ? numbers.slice() : numbers
+  if (value.block && numbers.buffer === value.block.buffer) return numbers.slice()
+  value.ours = false
+  return numbers
 }
 
 /** Whether the numbers are there, if only where the engine has them. */
