@@ -7,3 +7,12 @@ tf.enableProdMode()
 
 export type { Scalar, Tensor, Tensor1D, Tensor2D, Tensor3D, Tensor4D, Variable } from '@tensorflow/tfjs'
 export { tf }
+
+/**
+ * Lets an engine that records what it is to do compute it, without a number being read: what comes after it is another
+ * graph, which shares no memory of its intermediate results. Other engines have computed already.
+ */
+export function computeRecorded(): void {
+  const backend = tf.backend() as tf.KernelBackend & { endStep?(): void }
+  backend.endStep?.()
+}

@@ -1,6 +1,6 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { type Dice, rollDice } from '../../src/data/dice.ts'
-import { randomBank } from '../../src/models/math/memory-bank.ts'
+import { drawRows } from '../../src/models/math/memory-bank.ts'
 import { planRow, type Row } from './rows.ts'
 
 /** A tensor of the file that every side reads, in its order. */
@@ -37,8 +37,8 @@ export function drawState(row: Row): State {
   state.images = { shape: images, values: fill(product(images), () => pixels.uniform()) }
   state.labels = { shape: [row.batch], values: labels(row, dice.for('labels')) }
   if (row.slots !== undefined) {
-    const bank = randomBank(row.slots, plan.output[0]!, dice.for('bank'))
-    state.bank = { shape: [bank.size, bank.dimension], values: bank.rows }
+    const [dimension] = plan.output as [number]
+    state.bank = { shape: [row.slots, dimension], values: drawRows(row.slots, dimension, dice.for('bank')) }
   }
   return state
 }

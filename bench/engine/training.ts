@@ -1,7 +1,7 @@
 import type { ImageShape } from '../../src/data/dataset.ts'
 import { asWritten, type Schema, withDefaults } from '../../src/experiments/schema.ts'
 import { applyDense, unitRows } from '../../src/models/layers/dense.ts'
-import { updateBank } from '../../src/models/math/memory-bank.ts'
+import { type MemoryBank, newBank, rowsOf, updateBank } from '../../src/models/math/memory-bank.ts'
 import { softmaxLoss } from '../../src/models/math/softmax.ts'
 import { nets } from '../../src/models/nets/index.ts'
 import { optimizers } from '../../src/models/training/optimizer.ts'
@@ -65,13 +65,12 @@ function classify(forward: Forward, state: State): Objective {
   }
 }
 
-function tellApart(forward: Forward, { temperature }: Row, state: State): Objective {
-  const { images, labels, bank } = state
+function tellApart(forward: Forward, { temperature }: Row, state: State, bank: MemoryBank): Objective {
+  const { images, labels } = state
   const own = Int32Array.from(labels!.values)
   return () => {
     const features = unitRows(forward(tf.tensor4d(images!.values, images!.shape as never)) as Tensor2D)
-    const rows = tf.tensor2d(bank!.values, bank!.shape as never)
-    return { loss: tf.mean(softmaxLoss(features, rows, own, temperature!)), features }
+    return { loss: tf.mean(softmaxLoss(features, rowsOf(bank), own, temperature!)), features }
   }
 }
 
@@ -97,9 +96,9 @@ function reconstruct({ image, layers, batch }: Row, weights: Weights, state: Sta
   }
 }
 
-function objectiveOf(row: Row, forward: Forward, weights: Weights, state: State): Objective {
+function objectiveOf(row: Row, forward: Forward, weights: Weights, state: State, bank?: MemoryBank): Objective {
   if (row.loss === 'patches') return reconstruct(row, weights, state)
-  return row.loss === 'instances' ? tellApart(forward, row, state) : classify(forward, state)
+  return bank ? tellApart(forward, row, state, bank) : classify(forward, state)
 }
 
 function readWeights(state: State): Weights {
@@ -110,11 +109,12 @@ function readWeights(state: State): Weights {
   )
 }
 
-/** Readies a row on the engine that is chosen, from the given state; its bank is changed in place. */
+/** Readies a row on the engine that is chosen, from the given state. */
 export function prepareTraining(row: Row, state: State): Training {
   const weights = readWeights(state)
   const { forward, memory } = buildNet(row, weights)
-  const objective = objectiveOf(row, forward, weights, state)
+  const bank = state.bank && newBank(state.bank.values.slice(), state.bank.shape[1]!)
+  const objective = objectiveOf(row, forward, weights, state, bank)
   const { learningRate, momentum } = row
   const stepper = optimizers.sgd.create({ learningRate, momentum, weightDecay: 0 }, { weights })
   const own = Int32Array.from(state.labels!.values)
@@ -127,23 +127,21 @@ export function prepareTraining(row: Row, state: State): Training {
     }, Object.values(weights))
     const gradients = Object.entries(weights).map(([name, weight]) => [name, grads[weight.name]!] as const)
     stepper.apply(Object.fromEntries(gradients), learningRate)
-    return { loss: value, ...found }
+    if (bank) updateBank(bank, own, found.features!, row.bankMomentum!)
+    tf.dispose(found)
+    return value
   }
   return {
     step() {
-      const { loss, features } = tf.tidy(record)
+      const loss = tf.tidy(record)
       // Read after the scope, when nothing but weights and results is alive, all at once.
       const value = loss.dataSync()[0]!
-      if (features) {
-        const bank = { rows: state.bank!.values, size: row.slots!, dimension: features.shape[1] }
-        updateBank(bank, own, features.dataSync() as Float32Array, row.bankMomentum!)
-      }
-      tf.dispose([loss, ...(features ? [features] : [])])
+      loss.dispose()
       return value
     },
     dispose() {
       stepper.dispose()
-      tf.dispose([weights, memory])
+      tf.dispose([weights, memory, bank?.values ?? []])
     },
   }
 }

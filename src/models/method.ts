@@ -1,7 +1,7 @@
 import type { Static, TObject } from 'typebox'
 import type { Augmentation } from '../data/augment.ts'
 import type { Corpus, Dataset, ImageShape } from '../data/dataset.ts'
-import type { Scalar, Tensor, Tensor1D, Tensor4D, Variable } from '../tf.ts'
+import type { Scalar, Tensor, Tensor4D, Variable } from '../tf.ts'
 import type { Dice } from './dice.ts'
 import type { Picture } from './evaluation.ts'
 import type { Net, NetPlan } from './nets/net.ts'
@@ -15,7 +15,7 @@ export type Ability = 'labels' | 'pools' | 'embedding' | 'classifier'
 export interface Batch {
   views: Tensor4D[]
   /** [n]; -1 where an image has none. */
-  labels?: Tensor1D
+  labels?: Int32Array
   /** Which images of the corpus, [n]. */
   indices: Int32Array
 }
@@ -47,13 +47,22 @@ export interface Learner {
   memory: Record<string, Variable | Float32Array>
   /** Exceptions for some weights: a factor on the learning rate, other momentum or weight decay. */
   groups?: readonly { weights: RegExp; learningRate?: number; momentum?: number; weightDecay?: number }[]
+  /**
+   * Before the first step that this process takes, with weights and memory as the steps will find them: what has to be
+   * known of them beside the engine is read here.
+   */
+  begin?(): Promise<void>
   /** `stage` is the name of the running one, where the method has stages. */
   objective(
     batch: Batch,
     dice: Dice,
     stage?: string,
   ): { loss: Scalar; metrics?: Record<string, Scalar>; keep?: Record<string, Tensor> }
-  /** After a step, with what `objective` kept: a bank, a momentum encoder. The batch's tensors are gone by then. */
+  /**
+   * The rest of a step, with what `objective` kept: a bank, a momentum encoder. The batch's tensors are gone by then.
+   * No number may be read: what is absorbed is computed together with the step, and comes to nothing where the loss
+   * turns out to be no number.
+   */
   absorb?(batch: Pick<Batch, 'indices'>, kept: Record<string, Tensor>): void
   /**
    * Before an epoch that starts anew (not when a run is resumed in its middle); what it finds goes into `memory`.

@@ -1,4 +1,4 @@
-import type { Scalar, Tensor1D, Tensor2D } from '../../tf.ts'
+import type { Scalar, Tensor2D } from '../../tf.ts'
 import { crossEntropy, hitShares } from './cross-entropy.ts'
 
 /** The share of hits among so many classes is told where there are more. */
@@ -7,11 +7,10 @@ const several = 5
 /** The loss of a classifier on the images of a batch that have a label, and how many it gets right. */
 export function measureClassifier(
   scores: Tensor2D,
-  labels: Tensor1D,
+  labels: Int32Array,
   smoothing = 0,
 ): { loss: Scalar; metrics: Record<string, Scalar> } {
-  const known = labels.dataSync() as Int32Array
-  const loss = crossEntropy(scores, known, smoothing)
-  const [accuracy, top5] = hitShares(scores, known, scores.shape[1] > several ? [1, several] : [1])
+  const loss = crossEntropy(scores, labels, smoothing)
+  const [accuracy, top5] = hitShares(scores, labels, scores.shape[1] > several ? [1, several] : [1])
   return { loss, metrics: { accuracy: accuracy!, ...(top5 ? { top5 } : {}) } }
 }

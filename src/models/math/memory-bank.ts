@@ -1,8 +1,10 @@
+import { type Tensor2D, tf, type Variable } from '../../tf.ts'
 import type { Dice } from '../dice.ts'
 
-/** One remembered feature for every training image: [size, dimension], row-major, changed in place. */
+/** One remembered feature for every training image, on the engine. */
 export interface MemoryBank {
-  readonly rows: Float32Array
+  /** [size x dimension], row after row. */
+  readonly values: Variable
   readonly size: number
   readonly dimension: number
 }
@@ -15,41 +17,56 @@ function normalise(row: Float32Array): void {
   for (let i = 0; i < row.length; i++) row[i]! *= factor
 }
 
-/** A bank of random rows of length 1 (coordinates drawn evenly, then normalised). */
-export function randomBank(size: number, dimension: number, dice: Dice): MemoryBank {
+/** Random rows of length 1 (coordinates drawn evenly, then normalised), row-major. */
+export function drawRows(size: number, dimension: number, dice: Dice): Float32Array {
   const rows = Float32Array.from({ length: size * dimension }, () => 2 * dice.uniform() - 1)
   for (let i = 0; i < size; i++) normalise(rows.subarray(i * dimension, (i + 1) * dimension))
-  return { rows, size, dimension }
+  return rows
 }
 
-/** The rows of the bank at `indices`, [indices, dimension], copied. */
-export function readBank({ rows, dimension }: MemoryBank, indices: ArrayLike<number>): Float32Array {
-  const out = new Float32Array(indices.length * dimension)
-  for (let i = 0; i < indices.length; i++) {
-    const start = indices[i]! * dimension
-    out.set(rows.subarray(start, start + dimension), i * dimension)
-  }
-  return out
+/** A bank of the rows given. */
+export function newBank(rows: Float32Array, dimension: number): MemoryBank {
+  const values = tf.tidy(() => tf.variable(tf.tensor1d(rows), false))
+  return { values, size: rows.length / dimension, dimension }
 }
+
+/** Puts these rows in the place of all. */
+export function fillBank({ values }: MemoryBank, rows: Float32Array): void {
+  tf.tidy(() => values.assign(tf.tensor1d(rows)))
+}
+
+/** All rows, [size, dimension]. */
+export function rowsOf({ values, size, dimension }: MemoryBank): Tensor2D {
+  return tf.reshape(values, [size, dimension])
+}
+
+/** The rows at `indices`, [indices, dimension]. */
+export function readBank(bank: MemoryBank, indices: Int32Array): Tensor2D {
+  return tf.gather(rowsOf(bank), tf.tensor1d(indices, 'int32'))
+}
+
+/** For each place of a batch the last one with the same image. */
+function lastPlaces(indices: Int32Array): Int32Array {
+  const last = new Map<number, number>()
+  for (const [place, index] of indices.entries()) last.set(index, place)
+  return indices.map((index) => last.get(index)!)
+}
+
+/** Squared lengths are no less: a row of zeros stays one. */
+const leastSquares = 1e-30
 
 /**
  * M_i <- normalised (momentum M_i + (1 - momentum) f_i) for the images of a batch; features [batch, dimension]. Of an
- * image that is in the batch twice the last feature counts, as with an indexed copy.
+ * image that is in the batch twice the last feature counts, as with an indexed copy: its places write equal rows.
+ * Reads no number.
  */
-export function updateBank(
-  bank: MemoryBank,
-  indices: ArrayLike<number>,
-  features: Float32Array,
-  momentum: number,
-): void {
-  const { rows, dimension } = bank
-  const done = new Set<number>()
-  for (let i = indices.length - 1; i >= 0; i--) {
-    const index = indices[i]!
-    if (done.has(index)) continue
-    done.add(index)
-    const row = rows.subarray(index * dimension, (index + 1) * dimension)
-    for (let c = 0; c < dimension; c++) row[c] = momentum * row[c]! + (1 - momentum) * features[i * dimension + c]!
-    normalise(row)
-  }
+export function updateBank(bank: MemoryBank, indices: Int32Array, features: Tensor2D, momentum: number): void {
+  tf.tidy(() => {
+    const latest = tf.gather(features, tf.tensor1d(lastPlaces(indices), 'int32'))
+    const mixed = tf.add(tf.mul(readBank(bank, indices), momentum), tf.mul(latest, 1 - momentum))
+    const squares = tf.sum(tf.square(mixed), 1, true)
+    const rows = tf.mul(mixed, tf.rsqrt(tf.maximum(squares, leastSquares)))
+    const places = tf.tensor2d(indices, [indices.length, 1], 'int32')
+    bank.values.assign(tf.reshape(tf.tensorScatterUpdate(rowsOf(bank), places, rows), [-1]))
+  })
 }

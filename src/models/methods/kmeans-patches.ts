@@ -1,5 +1,5 @@
 import { type Static, Type } from 'typebox'
-import { type Tensor2D, type Tensor4D, tf } from '../../tf.ts'
+import { computeRecorded, type Tensor2D, type Tensor4D, tf } from '../../tf.ts'
 import { fittedLearner, measureStandard, newStandard, remember, remembered, standardise } from '../fitted.ts'
 import { sumInGrid } from '../layers/grid.ts'
 import { kMeans } from '../math/kmeans.ts'
@@ -101,20 +101,15 @@ function triangles(images: Tensor4D, memory: Memory, places: PatchPlan, grid: nu
 }
 
 /** Features of all images, a power of two of them at a time: maps of a whole batch could be gigabytes. */
-function inParts(images: Tensor4D, each: number, features: (part: Tensor4D) => Tensor2D, width: number): Tensor2D {
-  const [count, ...shape] = images.shape
+function inParts(images: Tensor4D, each: number, features: (part: Tensor4D) => Tensor2D): Tensor2D {
+  const [count] = images.shape
   if (count <= each) return features(images)
-  const numbers = shape.reduce((a, b) => a * b, 1)
-  const pixels = images.dataSync() as Float32Array
-  const out = new Float32Array(count * width)
+  const parts: Tensor2D[] = []
   for (let first = 0; first < count; first += each) {
-    const size = Math.min(each, count - first)
-    const part = pixels.slice(first * numbers, (first + size) * numbers)
-    const made = tf.tidy(() => features(tf.tensor4d(part, [size, ...shape] as [number, number, number, number])))
-    out.set(made.dataSync(), first * width)
-    made.dispose()
+    parts.push(tf.tidy(() => features(tf.slice(images, first, Math.min(each, count - first)))))
+    computeRecorded()
   }
-  return tf.tensor2d(out, [count, width])
+  return tf.concat(parts)
 }
 
 function build(own: Parameters, { net, imageShape }: World) {
@@ -126,8 +121,7 @@ function build(own: Parameters, { net, imageShape }: World) {
   const { standard, filters, ...kept } = memory
   const most = featureLimit / (places.rows * places.columns * Math.max(own.centroids, numbers))
   const each = 2 ** Math.max(0, Math.floor(Math.log2(most)))
-  const features = (images: Tensor4D) =>
-    inParts(images, each, (part) => triangles(part, memory, places, own.grid), dimension)
+  const features = (images: Tensor4D) => inParts(images, each, (part) => triangles(part, memory, places, own.grid))
   return fittedLearner('kmeans-patches', {
     memory: { filters, ...kept, standardMean: standard.mean, standardScale: standard.scale },
     taps: { [embedding]: [dimension] },

@@ -3,7 +3,7 @@ import { type Scalar, type Tensor, type Tensor1D, type Tensor2D, type Tensor4D, 
 import { type Dice, rollDice } from '../dice.ts'
 import { encodeAll } from '../encoding.ts'
 import { applyDense, drawDense, unitRows } from '../layers/dense.ts'
-import { type MemoryBank, randomBank, readBank, updateBank } from '../math/memory-bank.ts'
+import { drawRows, fillBank, type MemoryBank, newBank, readBank, rowsOf, updateBank } from '../math/memory-bank.ts'
 import { estimateLogZ, noiseContrastiveLoss, scoreRows, softmaxLoss } from '../math/softmax.ts'
 import { type Batch, defineMethod, type Learner, type World } from '../method.ts'
 import type { Net } from '../nets/net.ts'
@@ -100,66 +100,91 @@ function sampledScores(parameters: Parameters, bank: MemoryBank, features: Tenso
   const drawn = Int32Array.from({ length: forImage ? b * m : m }, () => dice.below(bank.size))
   const rows = readBank(bank, drawn)
   const scaled = tf.div(features, temperature) as Tensor2D
-  const noise = forImage
-    ? scoreRows(scaled, tf.tensor3d(rows, [b, m, d]))
-    : tf.matMul(scaled, tf.tensor2d(rows, [m, d]), false, true)
+  const noise = forImage ? scoreRows(scaled, tf.reshape(rows, [b, m, d])) : tf.matMul(scaled, rows, false, true)
   return { own: tf.sum(tf.mul(scaled, own), 1) as Tensor1D, noise: noise as Tensor2D }
 }
 
-/** log Z for this batch: the stored one (0 where there is none yet), the batch's, or between them. */
-function currentLogZ(mode: Parameters['zMode'], stored: Float32Array, scores: Tensor, n: number): Tensor {
-  const known = stored[0] === 1
-  if (mode === 'first' && known) return tf.scalar(stored[1]!)
-  const now = estimateLogZ(scores, n)
-  if (mode !== 'ema' || !known) return now
-  const terms = [tf.add(now, Math.log(1 - zMomentum)), tf.scalar(stored[1]! + Math.log(zMomentum))]
-  return tf.logSumExp(tf.stack(terms))
+/** Z as it is remembered. */
+interface Normaliser {
+  /** [2]: 1 where it is known, and its logarithm. */
+  stored: Variable
+  /** The same where it need not be read: whether it is known. */
+  known: boolean
 }
 
-/** What the losses of one learner look at. */
+/** log Z for this batch: the stored one, the batch's, or between them; and whether it is to be stored. */
+function currentLogZ(mode: Parameters['zMode'], { stored, known }: Normaliser, scores: Tensor, n: number) {
+  const before = tf.reshape(tf.slice(stored, 1, 1), []) as Scalar
+  if (mode === 'first' && known) return { z: before, fresh: false }
+  const now = estimateLogZ(scores, n) as Scalar
+  if (mode !== 'ema' || !known) return { z: now, fresh: true }
+  const terms = [tf.add(now, Math.log(1 - zMomentum)), tf.add(before, Math.log(zMomentum))]
+  return { z: tf.logSumExp(tf.stack(terms)) as Scalar, fresh: true }
+}
+
+/** What the losses of one learner look at beside weights. */
 interface Memory {
   bank: MemoryBank
-  /** Whether Z is known, and its logarithm. */
-  logZ: Float32Array
-  /** The learned rows of the parametric softmax, in place of the bank. */
-  classes: Variable | undefined
+  logZ: Normaliser
 }
 
-/** The loss of each image [b], and log Z where it was estimated. `own` are the images' slots, [b, d]. */
+/** The loss of each image [b], and log Z where it is needed. `own` are the images' slots, [b, d]. */
 function measureLosses(
   parameters: Parameters,
-  { bank, logZ, classes }: Memory,
+  { bank, logZ }: Memory,
   batch: Batch,
   features: Tensor2D,
   own: Tensor2D,
   dice: Dice,
-): { each: Tensor1D; z?: Tensor } {
+): { each: Tensor1D; z?: Scalar; fresh?: boolean } {
   const { temperature } = parameters
-  if (classes) return { each: softmaxLoss(features, classes as never, batch.indices, temperature, true) }
-  if (parameters.negatives === 'all') {
-    const rows = tf.tensor2d(bank.rows, [bank.size, bank.dimension])
-    return { each: softmaxLoss(features, rows, batch.indices, temperature) }
-  }
+  if (parameters.negatives === 'all') return { each: softmaxLoss(features, rowsOf(bank), batch.indices, temperature) }
   const scores = sampledScores(parameters, bank, features, own, dice.for('negatives'))
   const all = tf.concat([tf.expandDims(scores.own, 1) as Tensor2D, scores.noise], 1)
   if (parameters.loss === 'infonce') return { each: tf.sub(tf.logSumExp(all, 1), scores.own) as Tensor1D }
-  const z = currentLogZ(parameters.zMode, logZ, all, bank.size)
-  return { each: noiseContrastiveLoss(scores.own, scores.noise, z, bank.size), z }
+  const found = currentLogZ(parameters.zMode, logZ, all, bank.size)
+  return { each: noiseContrastiveLoss(scores.own, scores.noise, found.z, bank.size), ...found }
 }
 
 type Objective = ReturnType<Learner['objective']>
 
+/** The softmax over learned rows, the baseline. */
+function parametric({ temperature }: Parameters, classes: Variable, features: Tensor2D, { indices }: Batch): Objective {
+  return { loss: tf.mean(softmaxLoss(features, classes as never, indices, temperature, true)) as Scalar }
+}
+
 function objective(parameters: Parameters, memory: Memory, features: Tensor2D, batch: Batch, dice: Dice): Objective {
-  const own = tf.tensor2d(readBank(memory.bank, batch.indices), [batch.indices.length, parameters.dimension])
-  const { each, z } = measureLosses(parameters, memory, batch, features, own, dice)
+  const own = readBank(memory.bank, batch.indices)
+  const { each, z, fresh } = measureLosses(parameters, memory, batch, features, own, dice)
   const loss = tf.mean(each) as Scalar
-  if (memory.classes) return { loss }
   const similarity = tf.mean(tf.sum(tf.mul(features, own), 1)) as Scalar
   const distance = tf.mean(tf.sum(tf.squaredDifference(features, own), 1))
   return {
     loss: parameters.proximal === 0 ? loss : tf.add(loss, tf.mul(distance, parameters.proximal)),
-    metrics: z ? { similarity, logZ: z as Scalar } : { similarity },
-    keep: z ? { features, z } : { features },
+    metrics: z ? { similarity, logZ: z } : { similarity },
+    keep: z && fresh ? { features, z } : { features },
+  }
+}
+
+/** What is remembered with the features of a batch. */
+function absorb(
+  { bankMomentum }: Parameters,
+  { bank, logZ }: Memory,
+  indices: Int32Array,
+  kept: Record<string, Tensor>,
+) {
+  const { features, z } = kept
+  updateBank(bank, indices, features as Tensor2D, bankMomentum)
+  if (!z) return
+  tf.tidy(() => logZ.stored.assign(tf.stack([tf.scalar(1), z])))
+  logZ.known = true
+}
+
+/** A memory that holds random directions and no Z. */
+function newMemory(size: number, dimension: number, dice: Dice): Memory {
+  return {
+    bank: newBank(drawRows(size, dimension, dice), dimension),
+    logZ: { stored: tf.tidy(() => tf.variable(tf.zeros([2]), false)), known: false },
   }
 }
 
@@ -171,43 +196,47 @@ function encode(net: Net, embed: (x: Tensor) => Tensor, images: Tensor4D, taps: 
 }
 
 function build(parameters: Parameters, { net, size, seed }: World): Learner {
-  const { dimension, head, bankMomentum, bankStart } = parameters
+  const { dimension, head, bankStart } = parameters
   const { top, taps } = net.plan
   const dice = rollDice(seed).for('npid')
   const dense = drawDense(multiply(taps[top]!), dimension, dice.for('head'))
-  const bank = randomBank(size, dimension, dice.for('bank'))
   const classes = head === 'parametric' ? drawClasses(size, dimension, dice.for('classes')) : undefined
-  const memory: Memory = { bank, logZ: new Float32Array(2), classes }
+  const memory = classes ? undefined : newMemory(size, dimension, dice.for('bank'))
   const embed = (x: Tensor) => unitRows(applyDense(tf.reshape(x, [x.shape[0]!, -1]) as Tensor2D, dense))
   const own = {
     'head/weights': dense.weights,
     'head/bias': dense.bias,
     ...(classes ? { 'classes/weights': classes } : {}),
   }
+  const remembered: Learner['memory'] = memory ? { bank: memory.bank.values, logZ: memory.logZ.stored } : {}
   return {
     weights: { ...net.weights, ...own },
-    memory: { ...net.memory, ...(classes ? {} : { bank: bank.rows, logZ: memory.logZ }) },
+    memory: { ...net.memory, ...remembered },
     taps: { ...taps, [embedding]: [dimension] },
     embedding,
+    async begin() {
+      if (memory) memory.logZ.known = (await memory.logZ.stored.data())[0] === 1
+    },
     objective(batch, stepDice) {
       const features = embed(net.forward(batch.views[0]!, [top], true, stepDice)[top]!)
-      return objective(parameters, memory, features, batch, stepDice)
+      return memory
+        ? objective(parameters, memory, features, batch, stepDice)
+        : parametric(parameters, classes!, features, batch)
     },
-    absorb(batch, { features, z }) {
-      if (features) updateBank(bank, batch.indices, features.dataSync() as Float32Array, bankMomentum)
-      if (z) memory.logZ.set([1, z.dataSync()[0]!])
+    absorb(batch, kept) {
+      if (memory) absorb(parameters, memory, batch.indices, kept)
     },
     async survey(corpus, epoch, surveyDice, watch) {
-      if (epoch > 0 || classes || bankStart === 'random') return undefined
+      if (epoch > 0 || !memory || bankStart === 'random') return undefined
       const features = await orRestoreMemory(net, async () => {
         await measureStatistics(net, corpus, surveyDice, watch)
         return await encodeAll(this, corpus, [embedding], watch)
       })
-      bank.rows.set(features[embedding]!)
+      fillBank(memory.bank, features[embedding]!)
       return undefined
     },
     encode: (images, wanted) => tf.tidy(() => encode(net, embed, images, wanted)),
-    dispose: () => tf.dispose([net.weights, net.memory, own]),
+    dispose: () => tf.dispose([net.weights, net.memory, own, remembered]),
   }
 }
 

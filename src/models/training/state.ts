@@ -33,9 +33,10 @@ export async function takeState(
   learner: Pick<Learner, 'weights' | 'memory'>,
   companions: Companions = {},
 ): Promise<Checkpoint['tensors']> {
-  const tensors: Checkpoint['tensors'] = {}
-  for (const [name, part] of Object.entries(parts(learner, companions))) tensors[name] = await store(part)
-  return tensors
+  const named = Object.entries(parts(learner, companions))
+  // All are asked for before one is waited for.
+  const stored = await Promise.all(named.map(([, part]) => store(part)))
+  return Object.fromEntries(named.map(([name], i) => [name, stored[i]!]))
 }
 
 /**

@@ -4,6 +4,7 @@ import type { Dice } from '../dice.ts'
 import type { Batch, Learner, Stage } from '../method.ts'
 import type { Average } from './average.ts'
 import type { Stepper } from './optimizer.ts'
+import type { Behind, Numbers } from './reading.ts'
 
 /** What takes the steps of one stage. */
 export interface Crew {
@@ -29,7 +30,7 @@ export function learningIn(stage: Stage, weights: Learner['weights']): Record<st
 
 function toBatch(raw: RawBatch): Batch {
   const views = raw.views.map((view) => tf.tensor4d(view, [...raw.shape]))
-  return { views, indices: raw.indices, ...(raw.labels ? { labels: tf.tensor1d(raw.labels, 'int32') } : {}) }
+  return { views, indices: raw.indices, ...(raw.labels ? { labels: raw.labels } : {}) }
 }
 
 type Gradients = Record<string, Tensor>
@@ -89,34 +90,22 @@ interface Turn {
   before: Gradients
 }
 
-type Recorded = Made & { norm?: Tensor; sum?: Gradients }
+/** What is left of a batch: numbers that are not read yet, and the sum of the gradients where others follow. */
+type Recorded = { scalars: Record<string, Tensor>; sum?: Gradients }
 
-/** A batch without a number being read: a lazy engine computes all of it as one graph, the last with the optimiser. */
+/**
+ * A batch, and what the learner absorbs of it, without a number being read: an engine that records computes all of it
+ * as one graph, the last with the optimiser.
+ */
 function record(crew: Crew, raw: RawBatch, { rate, dice, index, of, before }: Turn): Recorded {
-  const { gradients, ...made } = differentiate(crew, raw, dice)
+  const { loss, metrics, kept, gradients } = differentiate(crew, raw, dice)
   const sum = index === 0 ? gradients : addAll(before, gradients)
-  if (index < of - 1) return { ...made, sum }
-  return { ...made, norm: follow(crew, of === 1 ? sum : scaleAll(sum, 1 / of), rate) }
-}
-
-/** Reads what a batch has left, lets the learner absorb it, and disposes of it. Returns the loss. */
-function readBatch(
-  { learner }: Crew,
-  raw: RawBatch,
-  made: Recorded,
-  add: (name: string, value: number) => void,
-): number {
-  const { loss, norm, metrics, kept } = made
-  try {
-    const value = loss.dataSync()[0]!
-    add('loss', value)
-    if (norm) add('gradientNorm', norm.dataSync()[0]!)
-    for (const [name, metric] of Object.entries(metrics)) add(name, metric.dataSync()[0]!)
-    if (Number.isFinite(value)) learner.absorb?.(raw, kept)
-    return value
-  } finally {
-    tf.dispose([loss, norm ?? [], metrics, kept])
-  }
+  const last = index === of - 1
+  const norm = last ? follow(crew, of === 1 ? sum : scaleAll(sum, 1 / of), rate) : undefined
+  crew.learner.absorb?.(raw, kept)
+  const told = new Set<Tensor>(Object.values(metrics))
+  tf.dispose(Object.values(kept).filter((tensor) => !told.has(tensor)))
+  return norm ? { scalars: { loss, gradientNorm: norm, ...metrics } } : { scalars: { loss, ...metrics }, sum }
 }
 
 /** What a step takes: its batches in turn, and random numbers for each. */
@@ -126,25 +115,35 @@ export interface Intake {
   dice(index: number): Dice
 }
 
+/** Called with the mean loss before the step, the mean metrics, and the last batch. */
+export type Done = (values: Numbers, raw: RawBatch) => void
+
 /**
- * One step: the objective of each batch and its gradient, then the optimiser, absorb after each batch. Returns the mean
- * loss before the step, the mean metrics, and the last batch. It ends with a loss that is no number; the weights may be
- * none either then, and nobody may save them.
+ * One step: the objective of each batch and its gradient, then the optimiser, absorb after each batch. Its numbers are
+ * handed on by `behind`: `done` is called when all are there, or with the first loss that is no number, in place of
+ * what comes after it. The weights may be none either then, and nobody may save them.
  */
-export async function takeStep(crew: Crew, rate: number, { batches, next, dice }: Intake) {
-  const values: Record<string, number> = { loss: 0, learningRate: rate }
+export async function takeStep(
+  crew: Crew,
+  rate: number,
+  { batches, next, dice }: Intake,
+  behind: Behind,
+  done: Done,
+): Promise<void> {
+  const values: Numbers = { loss: 0, learningRate: rate }
   let before: Gradients = {}
   try {
-    for (let index = 0; ; index++) {
+    for (let index = 0; index < batches; index++) {
       const raw = await next()
       // Read only after the scope, when its intermediate results need not be kept by an engine that has not computed yet.
-      const made = tf.tidy(() => record(crew, raw, { rate, dice: dice(index), index, of: batches, before }))
+      const { scalars, sum } = tf.tidy(() => record(crew, raw, { rate, dice: dice(index), index, of: batches, before }))
       tf.dispose(before)
-      before = made.sum ?? {}
-      const loss = readBatch(crew, raw, made, (name, value) => {
-        values[name] = (values[name] ?? 0) + (name === 'gradientNorm' ? value : value / batches)
+      before = sum ?? {}
+      await behind.ask(scalars, (numbers) => {
+        for (const [name, value] of Object.entries(numbers))
+          values[name] = (values[name] ?? 0) + (name === 'gradientNorm' ? value : value / batches)
+        if (index === batches - 1 || !Number.isFinite(numbers.loss)) done(values, raw)
       })
-      if (index === batches - 1 || !Number.isFinite(loss)) return { values, raw }
     }
   } finally {
     tf.dispose(before)

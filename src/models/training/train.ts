@@ -9,11 +9,12 @@ import { type Average, averageOf } from './average.ts'
 import { refuseDivergence, refuseLostState, refuseLostSurvey } from './divergence.ts'
 import { optimizers, type Stepper } from './optimizer.ts'
 import { measureRate, rateSteps } from './rate.ts'
+import { readBehind } from './reading.ts'
 import { saveAside } from './saving.ts'
 import { type Moment, type Schedule, schedules } from './schedule.ts'
 import { epochsOf, layOut, type Part, partAt } from './stages.ts'
 import { restoreState, takeState } from './state.ts'
-import { learningIn, takeStep } from './step.ts'
+import { type Done, learningIn, takeStep } from './step.ts'
 import type { TrainingDefinition } from './training.ts'
 
 /** Where a training stands; rates and times are measured. */
@@ -33,7 +34,7 @@ export interface TrainingProgress {
 /** All that a training sees of the world around it. */
 export interface TrainingWindow {
   /**
-   * `step` counts the steps taken, from 1. All but imagesPerSecond and waitShare (of the time, in [0, 1], that the
+   * `step` counts the steps taken, from 1. Told in order, while the step after it is taken already. All but imagesPerSecond and waitShare (of the time, in [0, 1], that the
    * engine waited for batches) are the same whenever the training is repeated.
    */
   report(step: number, values: Record<string, number>): void
@@ -44,7 +45,7 @@ export interface TrainingWindow {
   keep?(artifact: { name: string; type: string; bytes: Uint8Array }): Promise<void> | void
   /** Asked at each step boundary. */
   stop: AbortSignal
-  /** After each step, with the steps taken. */
+  /** After each step, with the steps taken; its numbers may be told later. */
   onStep?(step: number): void
 }
 
@@ -137,31 +138,46 @@ async function runSteps(options: TrainingOptions, course: Course, ensemble: Ense
   const dice = rollDice(seed).for('training')
   const rate = measureRate(images)
   const saver = saveAside(window)
+  const behind = readBehind()
   let step = start?.step ?? 0
   const save = async (final: boolean) => {
     const cursor = { epoch: String(Math.floor(step / perEpoch)), batch: String(step % perEpoch) }
     const meta = { seed: String(seed), steps: String(steps), ...cursor }
     await saver.begin({ step, tensors: await takeState(learner, ensemble), meta }, { final })
   }
-  const tell = ({ stage }: Part, loss: number, imagesPerSecond: number | null) => {
+  const tell = ({ stage }: Part, step: number, loss: number, imagesPerSecond: number | null) => {
     const secondsLeft = imagesPerSecond === null ? null : ((steps - step) * images) / imagesPerSecond
     const at = { epoch: step / perEpoch, epochs, step, steps, loss, imagesPerSecond, secondsLeft }
     window.progress(stage.name ? { stage: stage.name, ...at } : at)
   }
+  /** What becomes of a step's numbers when they are there. */
+  const hear =
+    (part: Part, step: number): Done =>
+    (values, raw) => {
+      rate.tick()
+      window.report(step, values)
+      refuseDivergence(step, values, raw)
+      const imagesPerSecond = rate.imagesPerSecond()
+      if (step % rateSteps === 0 && imagesPerSecond !== null)
+        window.report(step, { imagesPerSecond, waitShare: rate.waitShare() })
+      tell(part, step, values.loss!, imagesPerSecond)
+    }
   const loader = openBatches(options, course, step)
   const next = async () => (await rate.waitFor(loader.next())).value
-  const takeOne = async ({ stage, ...part }: Part) => {
+  const takeOne = async (part: Part) => {
+    const { stage } = part
     const moment = { step: step - part.first, steps: part.steps, stepsPerEpoch: perEpoch }
     const crew = { ...ensemble, clipNorm, learning: learningIn(stage, learner.weights) }
     const intake = { batches, next, dice: (index: number) => dice.for('step', step * batches + index) }
     const named = stage.name ? { ...crew, stage: stage.name } : crew
-    return takeStep(named, learningRate(training, stage, moment), intake)
+    await takeStep(named, learningRate(training, stage, moment), intake, behind, hear(part, step + 1))
   }
   try {
     while (step < steps) {
       saver.rethrow()
       const part = partAt(parts, step)
       const starts = step % perEpoch === 0
+      if (starts || window.stop.aborted) await behind.settle()
       if (window.stop.aborted || (starts && !(await survey(options, ensemble, step / perEpoch, step)))) {
         await save(false)
         await saver.finish()
@@ -169,23 +185,20 @@ async function runSteps(options: TrainingOptions, course: Course, ensemble: Ense
       }
       if (step === part.first) beginStage(ensemble, part, course, window)
       if (starts) rate.restart()
-      const { values, raw } = await takeOne(part)
+      await takeOne(part)
       step++
-      rate.tick()
-      window.report(step, values)
-      refuseDivergence(step, values, raw)
-      const imagesPerSecond = rate.imagesPerSecond()
-      if (step % rateSteps === 0 && imagesPerSecond !== null)
-        window.report(step, { imagesPerSecond, waitShare: rate.waitShare() })
-      tell(part, values.loss!, imagesPerSecond)
       window.onStep?.(step)
+      const due = step === steps || step % checkpointEverySteps === 0
+      // Nothing is saved of which it is not known whether it is still numbers.
+      if (due) await behind.settle()
       if (step === steps) ensemble.average?.replace()
-      if (step === steps || step % checkpointEverySteps === 0) await save(step === steps)
+      if (due) await save(step === steps)
       await setImmediate()
     }
     await saver.finish()
     return { step, stopped: false }
   } finally {
+    await behind.drop()
     await saver.settle()
     await loader.return(undefined as never)
   }
@@ -225,6 +238,7 @@ export async function train(options: TrainingOptions): Promise<{ step: number; s
   const ensemble = { learner, stepper, average }
   try {
     if (start) restoreState(start, learner, ensemble)
+    await learner.begin?.()
     return await runSteps(options, courseOf(options, stages), ensemble)
   } finally {
     stepper.dispose()

@@ -30,7 +30,7 @@ function descend(learner: Learner, stage: string): number[] {
   return [0, 1].map(() =>
     tf.tidy(() => {
       const views = [tf.tensor4d(values, [3, 14, 14, 3])]
-      const batch = { views, labels: tf.tensor1d([1, 0, -1], 'int32'), indices: Int32Array.of(0, 1, 2) }
+      const batch = { views, labels: Int32Array.of(1, 0, -1), indices: Int32Array.of(0, 1, 2) }
       const { value, grads } = tf.variableGrads(
         () => learner.objective(batch, rollDice(1), stage).loss,
         Object.values(learner.weights),

@@ -7,7 +7,7 @@ import { encodeAll } from '../../../src/models/encoding.ts'
 import type { Batch, Learner } from '../../../src/models/method.ts'
 import { npid } from '../../../src/models/methods/npid.ts'
 import { optimizers } from '../../../src/models/training/optimizer.ts'
-import { tf } from '../../../src/tf.ts'
+import { tf, type Variable } from '../../../src/tf.ts'
 import { buildTiny, tinyCorpus } from '../tiny.ts'
 
 let corpus: Corpus
@@ -23,11 +23,14 @@ async function makeBatch(indices: number[]): Promise<Batch> {
   return { views, indices: Int32Array.from(indices) }
 }
 
+const valuesOf = (learner: Learner, name: string) => (learner.memory[name] as Variable).dataSync() as Float32Array
+
 /** Losses of some steps on one batch. */
 async function descend(learner: Learner, steps: number): Promise<number[]> {
   const batch = await makeBatch([0, 5, 9, 14, 23, 31, 40, 47])
   const stepper = optimizers.sgd.create({ learningRate: 0.05, momentum: 0.5, weightDecay: 0 }, learner)
   const losses: number[] = []
+  await learner.begin?.()
   for (let step = 0; step < steps; step++)
     tf.tidy(() => {
       let kept = {}
@@ -83,7 +86,7 @@ describe('non-parametric instance discrimination', () => {
     const logZ = async (zMode: string, steps: number) => {
       const { learner } = buildTiny(npid, { dimension: 8, negatives: 9, zMode }, corpus)
       await descend(learner, steps)
-      const [known, value] = learner.memory.logZ as Float32Array
+      const [known, value] = valuesOf(learner, 'logZ')
       learner.dispose()
       expect(known).toBe(1)
       return value!
@@ -99,14 +102,14 @@ describe('non-parametric instance discrimination', () => {
 
   it('updates the slots of the batch with the features before the step', async () => {
     const { learner } = buildTiny(npid, { dimension: 8, bankMomentum: 0 }, corpus)
-    const bank = learner.memory.bank as Float32Array
-    const before = bank.slice()
+    const before = valuesOf(learner, 'bank').slice()
     const batch = await makeBatch([3, 8])
     const features = tf.tidy(() => {
       const { keep } = learner.objective(batch, rollDice(1))
       learner.absorb!(batch, keep!)
       return keep!.features!.dataSync()
     })
+    const bank = valuesOf(learner, 'bank')
     for (let c = 0; c < 8; c++) {
       expect(bank[3 * 8 + c]).toBeCloseTo(features[c]!, 5)
       expect(bank[8 * 8 + c]).toBeCloseTo(features[8 + c]!, 5)
@@ -119,13 +122,13 @@ describe('non-parametric instance discrimination', () => {
   it('fills the bank with the clean features of the first net, before the first epoch only', async () => {
     const { learner } = buildTiny(npid, { dimension: 8, bankStart: 'features' }, corpus)
     await learner.survey!(corpus.train, 0, rollDice(1), {})
-    const bank = learner.memory.bank as Float32Array
     const { embed } = await encodeAll(learner, corpus.train, ['embed'])
-    expect(bank).toEqual(embed)
+    expect(valuesOf(learner, 'bank')).toEqual(embed)
     await descend(learner, 1)
-    const after = bank.slice()
+    const after = valuesOf(learner, 'bank').slice()
+    expect(after).not.toEqual(embed)
     await learner.survey!(corpus.train, 1, rollDice(1), {})
-    expect(bank).toEqual(after)
+    expect(valuesOf(learner, 'bank')).toEqual(after)
     learner.dispose()
   })
 

@@ -28,7 +28,7 @@ async function differentiate(labels: number[], given: Record<string, unknown> = 
   return tf.tidy(() => {
     const views = [tf.tensor4d(toUnit(pixels.data), [labels.length, ...pixels.shape])]
     const { value, grads } = tf.variableGrads(
-      () => learner.objective({ views, labels: tf.tensor1d(labels, 'int32'), indices }, rollDice(1)).loss,
+      () => learner.objective({ views, labels: Int32Array.from(labels), indices }, rollDice(1)).loss,
       Object.values(learner.weights),
     )
     const bias = grads[learner.weights['head/bias']!.name]!.dataSync()

@@ -19,10 +19,10 @@ beforeAll(async () => {
   const indices = [0, 5, 9, 14, 23, 31]
   const { data, shape, labels } = await corpus.train.read(indices)
   const views = [tf.tensor4d(toUnit(data), [indices.length, ...shape])]
-  batch = { views, labels: tf.tensor1d(labels!, 'int32'), indices: Int32Array.from(indices) }
+  batch = { views, labels: labels!, indices: Int32Array.from(indices) }
 })
 
-afterAll(() => tf.dispose([batch.views, batch.labels!]))
+afterAll(() => tf.dispose(batch.views))
 
 const buildOne = (given: Record<string, unknown>) => buildTiny(whatWhere, given, corpus).learner
 
@@ -217,20 +217,19 @@ describe('what-where', () => {
 })
 
 describe('swwae', () => {
-  const unlabelled = (): Batch => ({ ...batch, labels: tf.tensor1d(new Int32Array(6).fill(-1), 'int32') })
+  const unlabelled = (): Batch => ({ ...batch, labels: new Int32Array(6).fill(-1) })
 
   it('drops the classification of images without a label', () => {
     const { learner } = buildTiny(swwae, {}, corpus)
     const none = unlabelled()
-    const some = { ...batch, labels: tf.tensor1d([1, -1, -1, -1, -1, -1], 'int32') }
-    const one = { ...batch, labels: tf.tensor1d([1, 0, 2, 0, 1, 3], 'int32') }
+    const some = { ...batch, labels: Int32Array.of(1, -1, -1, -1, -1, -1) }
+    const one = { ...batch, labels: Int32Array.of(1, 0, 2, 0, 1, 3) }
     const [without, all] = [look(learner, undefined, none), look(learner, undefined, one)]
     expect(without.metrics.crossEntropy).toBe(0)
     expect(Math.max(...without.gradients['head/bias']!)).toBe(0)
     expect(without.metrics.imageError).toBeCloseTo(all.metrics.imageError!, 5)
     const logits = tf.tidy(() => look(learner, undefined, some).metrics.crossEntropy!)
     expect(logits).toBeGreaterThan(0)
-    tf.dispose([none.labels!, some.labels, one.labels])
     learner.dispose()
   })
 
