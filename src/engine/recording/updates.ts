@@ -42,7 +42,8 @@ export function setAsideUpdates(asked: readonly Value[], recorded: readonly Oper
   return { roots: [...roots], updates: all }
 }
 
-function refuseOutside(places: ArrayLike<number>, count: number): void {
+/** Throws Unavailable where a place is none of so many rows. */
+export function refuseOutside(places: ArrayLike<number>, count: number): void {
   for (let i = 0; i < places.length; i++) {
     if (places[i]! >= 0 && places[i]! < count) continue
     throw new Unavailable(

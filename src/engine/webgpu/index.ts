@@ -5,14 +5,16 @@ import { type RecordingEngine, startRecording } from '../recording/index.ts'
 import type { Plan } from '../recording/keys.ts'
 import type { Numbers, Value } from '../recording/record.ts'
 import { sizeOf } from '../recording/shape.ts'
+import type { Update } from '../recording/updates.ts'
 import { Buffers, type GpuBlock } from './buffers.ts'
 import { type Gpu, type GpuOptions, openGpu } from './device.ts'
 import type { Half } from './half.ts'
 import { Pipelines } from './pipelines.ts'
 import { Profile } from './profile.ts'
-import { numbersFrom, Program } from './program.ts'
+import { bringToDevice, numbersFrom, Program } from './program.ts'
 import { Reader } from './reading.ts'
 import type { Facts } from './shader.ts'
+import { Updates } from './updates.ts'
 import { Queued, type World } from './world.ts'
 
 function factsOf({ limits, features }: Gpu): Facts {
@@ -29,6 +31,7 @@ class GpuComputer implements Computer {
   readonly synchronous = false
   readonly world: World
   private readonly reader: Reader
+  private readonly updates: Updates
 
   constructor(gpu: Gpu, { profiled = false, half }: Pick<WebGpuOptions, 'profiled' | 'half'>) {
     const buffers = new Buffers(gpu)
@@ -36,6 +39,7 @@ class GpuComputer implements Computer {
     const shared = { pipelines: new Pipelines(gpu), queued: new Queued(gpu), profile }
     this.world = { gpu, facts: factsOf(gpu), buffers, ...shared, half }
     this.reader = new Reader(gpu, buffers)
+    this.updates = new Updates(this.world)
   }
 
   refusal(): Unavailable {
@@ -47,6 +51,12 @@ class GpuComputer implements Computer {
 
   compile(plan: Plan, roots: readonly Value[]): Promise<Compiled> {
     return Program.compile(plan, roots, this.world)
+  }
+
+  /** What is not on the device yet is brought there first. */
+  putRows(update: Update): void {
+    for (const value of [update.base, update.rows]) bringToDevice(value, this.world)
+    this.updates.put(update)
   }
 
   async fetch(value: Value): Promise<Numbers> {

@@ -122,6 +122,17 @@ class Layout {
   }
 }
 
+function upload(words: Float32Array | Int32Array, what: Purpose, { buffers, gpu }: World): GpuBlock {
+  const block = buffers.take(words.byteLength, what)
+  gpu.device.queue.writeBuffer(block.memory, 0, words as Float32Array<ArrayBuffer>)
+  return block
+}
+
+/** Copies a leaf's numbers to the device, where they are not there yet. */
+export function bringToDevice(leaf: Value, world: World): void {
+  leaf.block ??= upload(wordsOf(known(leaf)), tensorOf(leaf), world)
+}
+
 /** A graph as dispatches: compiled shaders, and which buffers each is handed. */
 export class Program implements Compiled {
   readonly kind = 'program'
@@ -160,21 +171,15 @@ export class Program implements Compiled {
       program.dispatches.push({ label, pipeline, groups, places: layout.placesOf(bound), bound: new Map() })
     }
     for (const node of layout.known)
-      program.knownBlocks.push(program.upload(wordsOfKnown(node), { name: 'known numbers', shape: [] }))
+      program.knownBlocks.push(upload(wordsOfKnown(node), { name: 'known numbers', shape: [] }, world))
     return program
-  }
-
-  private upload(words: Float32Array | Int32Array, what: Purpose): GpuBlock {
-    const block = this.world.buffers.take(words.byteLength, what)
-    this.world.gpu.device.queue.writeBuffer(block.memory, 0, words as Float32Array<ArrayBuffer>)
-    return block
   }
 
   /** Tells the device what to compute; it does so from then on. */
   run(leaves: readonly Value[], roots: readonly Value[]): void | Promise<void> {
     const { gpu, buffers, queued, profile } = this.world
     gpu.check()
-    for (const leaf of leaves) leaf.block ??= this.upload(wordsOf(known(leaf)), tensorOf(leaf))
+    for (const leaf of leaves) bringToDevice(leaf, this.world)
     for (const root of roots) root.block = buffers.take(bytesOf(root.shape), tensorOf(root))
     const slots = this.slots.map(({ bytes, what }) => buffers.take(bytes, what))
     const blocks = {
