@@ -1,8 +1,10 @@
 import { folds } from '../graph/folds.ts'
 import { type Lowering, maps } from '../graph/maps.ts'
+import { operations } from './kernels/index.ts'
 
 /** By the kind of operation: all that is ever recorded. */
 export const lowerings: Readonly<Record<string, Lowering>> = {
   ...maps,
   ...folds,
+  ...operations,
 }

@@ -73,8 +73,8 @@ const toTensor = ({ shape, values, dtype }: Operand) => tf.tensor(arrays[dtype].
 const listOf = <T>(one: T | T[]) => (Array.isArray(one) ? one : [one])
 
 /** Results and, where asked for, gradients, weighted differently for each number of each result. */
-export function outcomesOf({ operands, compute, gradient }: Case): Outcome[] {
-  const tensors = tf.tidy(() => {
+function resultsOf({ operands, compute, gradient }: Case): Tensor[] {
+  return tf.tidy(() => {
     const inputs = operands.map(toTensor)
     const results = listOf(compute(...inputs))
     if (!gradient) return results
@@ -90,7 +90,21 @@ export function outcomesOf({ operands, compute, gradient }: Case): Outcome[] {
     }
     return [...results, ...tf.grads(weigh as never)(floating)]
   })
-  const outcomes = tensors.map((x) => ({ shape: x.shape, dtype: x.dtype, values: x.dataSync() }))
+}
+
+const outcomeOf = ({ shape, dtype }: Tensor, values: ArrayLike<number>): Outcome => ({ shape, dtype, values })
+
+export function outcomesOf(one: Case): Outcome[] {
+  const tensors = resultsOf(one)
+  const outcomes = tensors.map((x) => outcomeOf(x, x.dataSync()))
+  tf.dispose(tensors)
+  return outcomes
+}
+
+/** The same where numbers are to be had in promises only. */
+export async function outcomesLater(one: Case): Promise<Outcome[]> {
+  const tensors = resultsOf(one)
+  const outcomes = await Promise.all(tensors.map(async (x) => outcomeOf(x, await x.data())))
   tf.dispose(tensors)
   return outcomes
 }

@@ -1,0 +1,7 @@
+import type { Lowering } from '../../graph/maps.ts'
+import { pools } from './pools.ts'
+
+/** Operations with shaders of their own, and those of numbers that the other engines do not take, by kind. */
+export const operations: Readonly<Record<string, Lowering>> = {
+  ...pools,
+}
