@@ -81,6 +81,8 @@ export type FormulaName =
   | 'absoluteWhole'
   | 'negateWhole'
   | 'signWhole'
+  | 'squareWhole'
+  | 'squaredDifferenceWhole'
   | 'clipWhole'
   | 'divideWhole'
   | 'floorDivideWhole'

@@ -126,6 +126,8 @@ export const formulas: Readonly<Record<FormulaName, Formula>> = {
   absoluteWhole: call('abs'),
   negateWhole: ([x]) => `(-(${x}))`,
   signWhole: call('sign'),
+  squareWhole: ([x]) => `(${x} * ${x})`,
+  squaredDifferenceWhole: ([a, b]) => `((${a} - ${b}) * (${a} - ${b}))`,
   clipWhole: ([x, low, high]) => `min(max(${x}, ${low}), ${high})`,
   divideWhole: call('wholeQuotient'),
   floorDivideWhole: call('wholeFloor'),

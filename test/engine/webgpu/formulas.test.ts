@@ -128,12 +128,14 @@ const wholeOfTwo: Partial<Record<FormulaName, Compute>> = {
   divideWhole: (a, b) => (a / b) | 0,
   floorDivideWhole: (a, b) => Math.floor(a / b) | 0,
   moduloWhole: (a, b) => modulo(a, b) | 0,
+  squaredDifferenceWhole: (a, b) => Math.imul(a - b, a - b),
 }
 
 const wholeOfOne: Partial<Record<FormulaName, Compute>> = {
   absoluteWhole: (a) => Math.abs(a) | 0,
   negateWhole: (a) => -a | 0,
   signWhole: sign,
+  squareWhole: (a) => Math.imul(a, a),
   isNotZeroWhole: (a) => truth(a !== 0),
 }
 
