@@ -3,6 +3,7 @@ import { type Tensor, tf, type Variable } from '../../tf.ts'
 import type { Checkpoint, StoredTensor } from '../checkpoint.ts'
 import type { Learner } from '../method.ts'
 import type { Average } from './average.ts'
+import type { LossScale } from './loss-scale.ts'
 import type { Stepper } from './optimizer.ts'
 
 type Part = Variable | Float32Array
@@ -11,15 +12,20 @@ type Part = Variable | Float32Array
 export interface Companions {
   stepper?: Stepper | undefined
   average?: Average | undefined
+  lossScale?: LossScale | undefined
 }
 
 /** Everything that changes in a training, under the names it has in a checkpoint. */
-function parts(learner: Pick<Learner, 'weights' | 'memory'>, { stepper, average }: Companions): Record<string, Part> {
+function parts(
+  learner: Pick<Learner, 'weights' | 'memory'>,
+  { stepper, average, lossScale }: Companions,
+): Record<string, Part> {
   const named: Record<string, Part> = {}
   for (const [name, weight] of Object.entries(learner.weights)) named[`weights/${name}`] = weight
   for (const [name, memory] of Object.entries(learner.memory)) named[`memory/${name}`] = memory
   for (const [name, slot] of Object.entries(stepper?.slots ?? {})) named[`optimizer/${name}`] = slot
   for (const [name, value] of Object.entries(average?.values ?? {})) named[`average/${name}`] = value
+  for (const [name, value] of Object.entries(lossScale?.values ?? {})) named[`loss-scale/${name}`] = value
   return named
 }
 

@@ -3,6 +3,7 @@ import { type Scalar, type Tensor, tf, type Variable } from '../../tf.ts'
 import type { Dice } from '../dice.ts'
 import type { Batch, Learner, Stage } from '../method.ts'
 import type { Average } from './average.ts'
+import type { LossScale } from './loss-scale.ts'
 import type { Stepper } from './optimizer.ts'
 import type { Behind, Numbers } from './reading.ts'
 
@@ -15,6 +16,8 @@ export interface Crew {
   /** The name of the stage, where it has one. */
   stage?: string
   average?: Average | undefined
+  /** Where activations are in half precision. */
+  lossScale?: LossScale | undefined
   /** The longest that a gradient may be; 0: as long as it is. */
   clipNorm?: number
 }
@@ -43,23 +46,30 @@ type Made = {
 }
 
 /** Objective and gradients of one batch. */
-function differentiate({ learner, learning, stage }: Crew, raw: RawBatch, dice: Dice): Made & { gradients: Gradients } {
+function differentiate(
+  { learner, learning, stage, lossScale }: Crew,
+  raw: RawBatch,
+  dice: Dice,
+): Made & { gradients: Gradients } {
   let metrics: Record<string, Scalar> = {}
   let kept: Record<string, Tensor> = {}
-  const { value: loss, grads } = tf.variableGrads(() => {
+  let loss: Scalar | undefined
+  const { value, grads } = tf.variableGrads(() => {
     const found = learner.objective(toBatch(raw), dice, stage)
     metrics = found.metrics ?? {}
     kept = found.keep ?? {}
     // The gradient's own scope ends before ours: what is needed after it has to outlive it.
     for (const tensor of [...Object.values(metrics), ...Object.values(kept)]) tf.keep(tensor)
-    return found.loss
+    if (!lossScale) return found.loss
+    loss = tf.keep(tf.clone(found.loss))
+    return lossScale.raise(found.loss)
   }, Object.values(learning))
   const gradients: Gradients = {}
   for (const [name, weight] of Object.entries(learning)) {
     const gradient = grads[weight.name]
     if (gradient) gradients[name] = gradient
   }
-  return { loss, metrics, kept, gradients }
+  return { loss: loss ?? value, metrics, kept, gradients }
 }
 
 function scaleAll(gradients: Gradients, factor: Tensor | number): Gradients {
@@ -72,13 +82,15 @@ function addAll(some: Gradients, others: Gradients): Gradients {
   return Object.fromEntries([...names].map((name) => [name, sum(name) ?? tf.clone((some[name] ?? others[name])!)]))
 }
 
-/** The optimiser and the average follow the gradient; its length before it was clipped. */
-function follow({ stepper, average, clipNorm = 0 }: Crew, gradients: Gradients, rate: number): Tensor {
-  const norm = tf.sqrt(tf.addN(Object.values(gradients).map((gradient) => tf.sum(tf.square(gradient)))))
+/** The optimiser and the average follow the gradient; its length before it was clipped, and how it was scaled. */
+function follow({ stepper, average, lossScale, clipNorm = 0 }: Crew, raised: Gradients, rate: number) {
+  const length = tf.sqrt(tf.addN(Object.values(raised).map((gradient) => tf.sum(tf.square(gradient)))))
+  const lowered = lossScale?.lower(raised, length)
+  const { gradients, norm, metrics } = lowered ?? { gradients: raised, norm: length, metrics: {} }
   const clipped = clipNorm > 0 ? scaleAll(gradients, tf.div(clipNorm, tf.maximum(norm, clipNorm))) : gradients
   stepper.apply(clipped, rate)
   average?.follow(Object.keys(gradients))
-  return norm
+  return { gradientNorm: norm, ...metrics }
 }
 
 /** One batch of a step of so many batches, and the gradients of those before it. */
@@ -101,12 +113,15 @@ function record(crew: Crew, raw: RawBatch, { rate, dice, index, of, before }: Tu
   const { loss, metrics, kept, gradients } = differentiate(crew, raw, dice)
   const sum = index === 0 ? gradients : addAll(before, gradients)
   const last = index === of - 1
-  const norm = last ? follow(crew, of === 1 ? sum : scaleAll(sum, 1 / of), rate) : undefined
+  const followed = last ? follow(crew, of === 1 ? sum : scaleAll(sum, 1 / of), rate) : undefined
   crew.learner.absorb?.(raw, kept)
   const told = new Set<Tensor>(Object.values(metrics))
   tf.dispose(Object.values(kept).filter((tensor) => !told.has(tensor)))
-  return norm ? { scalars: { loss, gradientNorm: norm, ...metrics } } : { scalars: { loss, ...metrics }, sum }
+  return followed ? { scalars: { loss, ...followed, ...metrics } } : { scalars: { loss, ...metrics }, sum }
 }
+
+/** Numbers of whole steps; the others are means over their batches. */
+const ofSteps: ReadonlySet<string> = new Set(['gradientNorm', 'lossScale', 'overflow'])
 
 /** What a step takes: its batches in turn, and random numbers for each. */
 export interface Intake {
@@ -141,7 +156,7 @@ export async function takeStep(
       before = sum ?? {}
       await behind.ask(scalars, (numbers) => {
         for (const [name, value] of Object.entries(numbers))
-          values[name] = (values[name] ?? 0) + (name === 'gradientNorm' ? value : value / batches)
+          values[name] = (values[name] ?? 0) + (ofSteps.has(name) ? value : value / batches)
         if (index === batches - 1 || !Number.isFinite(numbers.loss)) done(values, raw)
       })
     }

@@ -7,6 +7,7 @@ import { rollDice } from '../dice.ts'
 import type { Learner, Stage } from '../method.ts'
 import { type Average, averageOf } from './average.ts'
 import { refuseDivergence, refuseLostState, refuseLostSurvey } from './divergence.ts'
+import { type LossScale, lossScale } from './loss-scale.ts'
 import { optimizers, type Stepper } from './optimizer.ts'
 import { measureRate, rateSteps } from './rate.ts'
 import { readBehind } from './reading.ts'
@@ -92,6 +93,7 @@ interface Ensemble {
   learner: Learner
   stepper: Stepper
   average: Average | undefined
+  lossScale: LossScale | undefined
 }
 
 /** The survey before an epoch; false where `stop` ended it. */
@@ -235,7 +237,8 @@ export async function train(options: TrainingOptions): Promise<{ step: number; s
   if (epochsOf(stages) === 0) return runFit(options)
   const stepper = optimizers[training.optimizer.name].create(training.optimizer as never, learner)
   const average = training.averaging > 0 ? averageOf(learner.weights, training.averaging) : undefined
-  const ensemble = { learner, stepper, average }
+  const scale = training.precision === 'half' ? lossScale() : undefined
+  const ensemble = { learner, stepper, average, lossScale: scale }
   try {
     if (start) restoreState(start, learner, ensemble)
     await learner.begin?.()
@@ -243,5 +246,6 @@ export async function train(options: TrainingOptions): Promise<{ step: number; s
   } finally {
     stepper.dispose()
     average?.dispose()
+    scale?.dispose()
   }
 }

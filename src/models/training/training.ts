@@ -35,6 +35,11 @@ export const trainingSchema = Type.Object(
       [choice(optimizers.sgd), choice(optimizers.lars), choice(optimizers.adam), choice(optimizers.adamw)],
       { description: 'How the weights follow the gradient.', default: { name: 'sgd' } },
     ),
+    precision: Type.Union([Type.Literal('single'), Type.Literal('half')], {
+      default: 'single',
+      description:
+        'How activations and their gradients are stored; half: in 16 bits, on a GPU, with a loss scale that adapts. Sums and weights are single in any case.',
+    }),
     clipNorm: Type.Number({
       minimum: 0,
       maximum: 1_000_000,

@@ -5,6 +5,7 @@ import { Diverged } from '../../../src/errors.ts'
 import type { Checkpoint } from '../../../src/models/checkpoint.ts'
 import type { Batch, Learner } from '../../../src/models/method.ts'
 import { refuseDivergence } from '../../../src/models/training/divergence.ts'
+import { lossScale } from '../../../src/models/training/loss-scale.ts'
 import { train } from '../../../src/models/training/train.ts'
 import { type TrainingDefinition, trainingSchema } from '../../../src/models/training/training.ts'
 import { type Scalar, tf } from '../../../src/tf.ts'
@@ -103,6 +104,47 @@ it('a gradient that is too long is shortened, and told as long as it was', async
   expect(rows[0]).toBeCloseTo(0.125, 6)
   const free = await run({ clipNorm: 100 })
   expect(free.rows).toEqual((await run({})).rows)
+})
+
+describe('a scaled loss', () => {
+  it('gives the same numbers, since the scale is a power of two, and goes on from a checkpoint', async () => {
+    const before = tf.memory().numTensors
+    const single = await run({})
+    const half = await run({ precision: 'half', checkpointEverySteps: 4 })
+    expect(half.rows).toEqual(single.rows)
+    for (const [i, { lossScale, overflow, ...values }] of half.metrics.entries()) {
+      expect([lossScale, overflow]).toEqual([65_536, 0])
+      expect(values).toEqual(single.metrics[i])
+    }
+    expect([...half.saved[0]!.tensors['loss-scale/good']!.data]).toEqual([4])
+    expect((await run({ precision: 'half' }, half.saved[0]!)).end).toBe(single.end)
+    expect(tf.memory().numTensors).toBe(before)
+  })
+
+  it('of batches that are put together is told once a step', async () => {
+    const { metrics } = await run({ precision: 'half', batchSize: 4, accumulate: 4 })
+    expect(metrics.map(({ lossScale }) => lossScale)).toEqual(Array(6).fill(65_536))
+  })
+
+  it('takes no step with gradients that overflow, is halved then, and doubled when all is well for long', async () => {
+    const scale = lossScale()
+    const lower = (value: number) =>
+      tf.tidy(() => {
+        const gradient = tf.mul(tf.scalar(value), scale.values.scale!)
+        const { gradients, norm, metrics } = scale.lower({ w: tf.reshape(gradient, [1]) }, tf.abs(gradient))
+        return [gradients.w!, norm, metrics.overflow!].map((tensor) => tensor.dataSync()[0]!)
+      })
+    expect(lower(3)).toEqual([3, 3, 0])
+    expect(lower(Number.POSITIVE_INFINITY)).toEqual([0, 0, 1])
+    expect(lower(Number.NaN)).toEqual([0, 0, 1])
+    const now = () => scale.values.scale!.dataSync()[0]
+    expect(now()).toBe(2 ** 14)
+    for (let i = 0; i < 1999; i++) lower(1)
+    expect(now()).toBe(2 ** 14)
+    lower(1)
+    expect(now()).toBe(2 ** 15)
+    scale.dispose()
+  })
 })
 
 describe('the average of the weights', () => {
