@@ -3,7 +3,7 @@ import type { Dataset } from './dataset.ts'
 import { drawElsewhere, prepareDrawing } from './drawing.ts'
 import { type Order, shuffled } from './order.ts'
 
-/** A batch outside any backend. Its views are written over once the next one is asked for. */
+/** A batch outside any backend. Its views are written over once the second one after it is asked for. */
 export interface RawBatch {
   /** Each [n, h, w, c] in [0, 1], row-major. */
   views: Float32Array[]
@@ -94,12 +94,15 @@ export async function* openLoader(options: LoaderOptions): AsyncGenerator<RawBat
     return batch
   }
   const coming: Promise<RawBatch>[] = []
+  let before: RawBatch | undefined
   for (let step = firstStep; ; step++) {
     // An order that is given may depend on what is learned until its epoch begins.
     const end = options.order ? (Math.floor(step / perEpoch) + 1) * perEpoch : Number.POSITIVE_INFINITY
     while (coming.length <= ahead && step + coming.length < end) coming.push(prepare(step + coming.length))
     const batch = await coming.shift()!
     yield batch
-    reader.giveBack(batch)
+    // An engine may still be at work on the last one, but not on the one before.
+    if (before) reader.giveBack(before)
+    before = batch
   }
 }

@@ -110,6 +110,17 @@ describe('the loader', () => {
     expect(asked.slice(6)).toEqual(['order 1', ...first.slice(1)])
   })
 
+  it('leaves the views of a batch as they are until the second one after it is asked for', async () => {
+    const loader = openLoader({ dataset: await open(), views: [view], batchSize: 12, seed: 3 })
+    const taken: { batch: RawBatch; before: RawBatch }[] = []
+    for (let step = 0; step < 12; step++) {
+      const { value } = await loader.next()
+      taken.push({ batch: value, before: structuredClone(value) })
+      for (const { batch, before } of taken.slice(-2)) expect(batch.views).toEqual(before.views)
+    }
+    await loader.return(undefined as never)
+  })
+
   it('passes on what goes wrong with a read, at the batch it belongs to', async () => {
     const dataset = await open()
     let reads = 0
