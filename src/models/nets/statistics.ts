@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises'
 import type { Dataset } from '../../data/dataset.ts'
 import { toUnit } from '../../data/pixels.ts'
-import { type Tensor, tf } from '../../tf.ts'
+import { computeRecorded, type Tensor, tf } from '../../tf.ts'
 import type { Dice } from '../dice.ts'
 import type { Net } from './net.ts'
 
@@ -29,6 +29,7 @@ export async function measureStatistics(
     tf.tidy(() => {
       net.forward(tf.tensor4d(toUnit(pixels.data), [size, ...pixels.shape]), [net.plan.top], true)
     })
+    computeRecorded()
     await setImmediate()
   }
 }
