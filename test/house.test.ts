@@ -113,6 +113,15 @@ describe('the house', () => {
     expect(strays).toEqual([])
   })
 
+  it('lets the science wait for numbers that it reads: on a GPU they cannot be had at once', () => {
+    const strays = files.filter(
+      (file) =>
+        file.startsWith('models/') &&
+        /\b(dataSync|arraySync|bufferSync)\b/.test(readFileSync(join(source, file), 'utf8')),
+    )
+    expect(strays).toEqual([])
+  })
+
   it('names no drawer after nothing', () => {
     const drawers = files.filter((file) =>
       /(^|\/)(utils?|helpers?|common|base|manager|service|types|misc)(\.ts|\/)/.test(file),

@@ -1,5 +1,6 @@
 import { startMachine, whyNotHere } from '../../../src/engine/machine/index.ts'
 import { type OnnxEngine, startOnnx } from '../../../src/engine/onnx/index.ts'
+import { loadPackage, openRuntime } from '../../../src/engine/onnx/runtime.ts'
 
 interface Options {
   threads: number
@@ -11,3 +12,7 @@ export const engines: readonly (readonly [name: string, start: (options: Options
   ['onnx', startOnnx],
   ...(whyNotHere() ? [] : [['machine', startMachine] as const]),
 ]
+
+/** ONNX Runtime, where it computes in promises only: as engines do whose numbers live on another device. */
+export const inPromises = async ({ threads }: Options) =>
+  startOnnx({ threads, runtime: await openRuntime(threads, { ...loadPackage(), SynchronousSession: undefined }) })

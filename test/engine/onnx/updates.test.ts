@@ -1,14 +1,10 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { type OnnxEngine, startOnnx } from '../../../src/engine/onnx/index.ts'
-import { loadPackage, openRuntime } from '../../../src/engine/onnx/runtime.ts'
+import type { OnnxEngine } from '../../../src/engine/onnx/index.ts'
 import type { RecordingBackend } from '../../../src/engine/recording/backend.ts'
 import { Unavailable } from '../../../src/errors.ts'
 import { type Tensor, type Tensor2D, tf, type Variable } from '../../../src/tf.ts'
-import { engines } from './engines.ts'
+import { engines, inPromises } from './engines.ts'
 import { numbers as draw } from './parity.ts'
-
-const inPromises = async ({ threads }: { threads: number }) =>
-  startOnnx({ threads, runtime: await openRuntime(threads, { ...loadPackage(), SynchronousSession: undefined }) })
 
 const [rows, width] = [50, 12]
 const numbers = (count: number) => Float32Array.from(draw(count))
