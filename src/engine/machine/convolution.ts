@@ -1,5 +1,6 @@
 import type { Finish } from '../graph/node.ts'
 import { type Arg, type Halo, type Node, type Nodes, NotWritten, type SpecialInput } from '../graph/node.ts'
+import { quad, type Window } from '../graph/window.ts'
 import {
   aside,
   type Block,
@@ -18,17 +19,6 @@ import type { Writing } from './special.ts'
 import { type SumLoop, writeTile } from './tile.ts'
 import { convolveByTiles, paysWinograd, suitsWinograd } from './winograd.ts'
 import { moved } from './writer.ts'
-
-/** A convolution of images [n, h, w, c] by its numbers; `pads` are top, left, bottom, right. */
-export interface Window {
-  kernel: readonly [number, number]
-  strides: readonly [number, number]
-  dilations: readonly [number, number]
-  pads: readonly [number, number, number, number]
-}
-
-type Quad = readonly [number, number, number, number]
-const quad = (shape: readonly number[]) => shape as Quad
 
 /** Pixels that one tile makes: bytes from a group's first to where each is read, goes, and finds what decides on it. */
 interface PixelTile {

@@ -1,14 +1,11 @@
 import { type Arg, type Halo, type Node, type Nodes, rowStrides, type SpecialInput, whole } from '../graph/node.ts'
+import { quad, type Window } from '../graph/window.ts'
 import { sizeOf } from '../recording/shape.ts'
 import { aside, type Columns, chooseBlocking, clear, cutColumns, sumMask, vectorsFor } from './blocks.ts'
-import type { Window } from './convolution.ts'
 import { at, type Label, r11, r12, r13, rax, rbx, rcx, rdi, rdx, rsi } from './operands.ts'
 import type { Writing } from './special.ts'
 import { type SumLoop, writeTile } from './tile.ts'
 import { moved } from './writer.ts'
-
-type Quad = readonly [number, number, number, number]
-const quad = (shape: readonly number[]) => shape as Quad
 
 /** Bytes up to which each thread makes a gradient of its own from its images; larger ones the threads share. */
 const largestPart = 2 ** 18

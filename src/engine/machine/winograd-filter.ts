@@ -1,6 +1,6 @@
 import type { Halo, Node, Nodes, SpecialInput } from '../graph/node.ts'
+import type { Window } from '../graph/window.ts'
 import { aside, chooseBlocking, clear, cutColumns, vectorsFor } from './blocks.ts'
-import type { Window } from './convolution.ts'
 import { at, type Label, r9, r10, r12, r13, rax, rbx, rcx, rdi, rdx, rsi } from './operands.ts'
 import type { Writing } from './special.ts'
 import { writeTile } from './tile.ts'

@@ -1,7 +1,7 @@
 import type { Finish } from '../graph/node.ts'
 import { type Arg, type Halo, type Node, type Nodes, type SpecialInput, whole } from '../graph/node.ts'
+import type { Window } from '../graph/window.ts'
 import { aside, type Block, chooseBlocking, cutColumns, vectorsFor } from './blocks.ts'
-import type { Window } from './convolution.ts'
 import { at, compare, type Label, r8, r9, r12, r13, rax, rbx, rcx, rdi, rdx, rsi } from './operands.ts'
 import type { Stored, Writing } from './special.ts'
 import { writeTile } from './tile.ts'

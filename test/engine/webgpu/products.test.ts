@@ -1,42 +1,12 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { Nodes, type ProductSides } from '../../../src/engine/graph/node.ts'
 import { multiply } from '../../../src/engine/webgpu/kernels/product.ts'
+import { hasSwiftShader, onlySwiftShader } from '../../swiftshader.ts'
 import { numbers } from '../onnx/parity.ts'
-import { type Bench, openBench, shadersOf, whyNoDriver } from './shaders.ts'
+import { difference, multiplied } from './plain.ts'
+import { RawDevice } from './raw.ts'
 
 const floats = (size: number, seed: number) => Float32Array.from(numbers(size, seed))
-
-/** The largest difference, relative to the largest number that was wanted. */
-function difference(got: ArrayLike<number>, wanted: ArrayLike<number>): number {
-  expect(got.length).toBe(wanted.length)
-  let [worst, largest] = [0, 0]
-  for (let i = 0; i < wanted.length; i++) {
-    const apart = Math.abs(got[i]! - wanted[i]!)
-    if (!(apart <= worst)) worst = apart
-    largest = Math.max(largest, Math.abs(wanted[i]!))
-  }
-  return worst / largest
-}
-
-interface Strided {
-  numbers: Float32Array
-  strides: readonly number[]
-  offset?: number
-}
-
-function productOf(left: Strided, right: Strided, { batch, rows, inner, columns }: ProductSides): Float64Array {
-  const made = new Float64Array(batch * rows * columns)
-  const at = ({ numbers, strides, offset = 0 }: Strided, ...place: number[]) =>
-    numbers[place.reduce((sum, by, i) => sum + by * strides[i]!, offset)]!
-  for (let b = 0; b < batch; b++)
-    for (let r = 0; r < rows; r++)
-      for (let c = 0; c < columns; c++) {
-        let sum = 0
-        for (let k = 0; k < inner; k++) sum += at(left, b, r, k) * at(right, b, k, c)
-        made[(b * rows + r) * columns + c] = sum
-      }
-  return made
-}
 
 const products: { sides: ProductSides; turned?: [boolean, boolean]; shared?: boolean }[] = [
   { sides: { batch: 1, rows: 1, inner: 1, columns: 1 } },
@@ -52,22 +22,23 @@ const products: { sides: ProductSides; turned?: [boolean, boolean]; shared?: boo
   { sides: { batch: 2, rows: 1, inner: 130, columns: 3 } },
 ]
 
-describe.skipIf(whyNoDriver)('products as shaders', () => {
-  let bench: Bench
+describe.skipIf(!hasSwiftShader)('products as shaders', () => {
+  let device: RawDevice
   beforeAll(async () => {
-    bench = await openBench()
+    onlySwiftShader()
+    device = await RawDevice.open()
   })
-  afterAll(() => bench.close())
+  afterAll(() => device.close())
 
   it.each(products)('are those of plain loops: $sides, turned $turned', async ({ sides, turned, shared }) => {
     const { batch, rows, inner, columns } = sides
     const [turnedLeft, turnedRight] = turned ?? [false, false]
-    const left: Strided = {
+    const left = {
       numbers: floats(batch * rows * inner, 1),
       strides: turnedLeft ? [rows * inner, 1, rows] : [rows * inner, inner, 1],
     }
     const each = shared ? 0 : inner * columns
-    const right: Strided = {
+    const right = {
       numbers: floats(batch * inner * columns, 2),
       strides: turnedRight ? [each, 1, inner] : [each, columns, 1],
     }
@@ -78,7 +49,7 @@ describe.skipIf(whyNoDriver)('products as shaders', () => {
       [a, left.numbers],
       [b, right.numbers],
     ])
-    const got = await bench.run(shadersOf(made, bench.facts), given, made)
-    expect(difference(got, productOf(left, right, sides))).toBeLessThan(1e-5)
+    const got = await device.compute(made, given)
+    expect(difference(got, multiplied(left, right, [batch, rows, inner, columns]))).toBeLessThan(1e-5)
   })
 })

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import type { Node } from '../../../src/engine/graph/node.ts'
-import type { Bound, Shader } from '../../../src/engine/webgpu/shader.ts'
+import type { Bound, Facts, GpuSpecial, Shader } from '../../../src/engine/webgpu/shader.ts'
 
 /** The software device of Debian's chromium, for machines without another. */
 const software = '/usr/lib/chromium/vk_swiftshader_icd.json'
@@ -15,22 +15,33 @@ export class RawDevice {
   /** What is not referred to ends, and devices with it. */
   readonly gpu: GPU
 
+  readonly facts: Facts
+
   private constructor(gpu: GPU, device: GPUDevice) {
     this.gpu = gpu
     this.device = device
+    const { maxComputeInvocationsPerWorkgroup: invocations, maxComputeWorkgroupStorageSize: shared } = device.limits
+    this.facts = { subgroups: undefined, invocations, shared, buffers: device.limits.maxStorageBuffersPerShaderStage }
   }
 
   static async open(): Promise<RawDevice> {
     if (existsSync(software)) process.env.VK_ICD_FILENAMES ??= software
     const { create, globals } = await import('webgpu')
     Object.assign(globalThis, globals)
-    const gpu = create([])
+    const gpu = create(['enable-dawn-features=disable_workgroup_init'])
     const adapter = await gpu.requestAdapter()
-    return new RawDevice(gpu, await adapter!.requestDevice())
+    const { maxComputeWorkgroupStorageSize } = adapter!.limits
+    return new RawDevice(gpu, await adapter!.requestDevice({ requiredLimits: { maxComputeWorkgroupStorageSize } }))
   }
 
   close(): void {
     this.device.destroy()
+  }
+
+  /** Computes a node of the engine's own kind from others. */
+  compute(node: Node, given: ReadonlyMap<Node, Numbers>): Promise<Numbers> {
+    if (node.kind !== 'special') throw new Error('only specials have shaders of their own')
+    return this.run((node.special as GpuSpecial).shaders(node, this.facts), given, node)
   }
 
   /** Runs shaders on some numbers, by the node that has them, and gives those of one node. */
@@ -44,8 +55,10 @@ export class RawDevice {
     }
     const bufferOf = (of: Bound['of']) => {
       const made = buffers.get(of) ?? device.createBuffer({ size: bytesOf(of), usage })
-      const numbers = buffers.has(of) || isScratch(of) ? undefined : given.get(of)
-      if (numbers) device.queue.writeBuffer(made, 0, numbers as Float32Array<ArrayBuffer>)
+      const numbers = isScratch(of) ? undefined : given.get(of)
+      // What nobody writes must not pass for zeros that were computed.
+      const begin = numbers ?? new Float32Array(bytesOf(of) / 4).fill(Number.NaN)
+      if (!buffers.has(of)) device.queue.writeBuffer(made, 0, begin as Float32Array<ArrayBuffer>)
       buffers.set(of, made)
       return made
     }

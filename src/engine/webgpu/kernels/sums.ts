@@ -117,22 +117,26 @@ workgroupBarrier();
 }`
 }
 
-/** All written out: WGSL's compilers keep no arrays in registers, and test each index that they do not know. */
+/**
+ * Sums one panel. Where there is much to sum it is all written out: WGSL's compilers keep no arrays in registers, and
+ * test each index that they do not know.
+ */
 function multiplyAdd(tiling: Tiling, element: Element): string {
-  const { high, wide, rows, columns, deep } = tiling
-  const vector = `vec4<${element}>`
+  const { deep, rolled } = tiling
+  if (rolled) return `for (var k = 0u; k < ${deep}u; k++) {\n${multiplyAddAt('k', tiling, element)}\n}`
+  return Array.from({ length: deep }, (_, k) => `{\n${multiplyAddAt(`${k}`, tiling, element)}\n}`).join('\n')
+}
+
+function multiplyAddAt(k: string, { high, wide, rows, columns }: Tiling, element: Element): string {
   const lines: string[] = []
-  for (let k = 0; k < deep; k++) {
-    lines.push('{')
-    for (let q = 0; q < rows / 4; q++) lines.push(`let a${q} = leftPanel[behind][${k}][ty + ${(q * high) / rows}u];`)
-    for (let q = 0; q < columns / 4; q++) lines.push(`let b${q} = rightPanel[behind][${k}][tx + ${(q * wide) / columns}u];`)
-    for (let r = 0; r < rows; r++)
-      for (let q = 0; q < columns / 4; q++) {
-        const [sum, factor] = [`c${r}_${q}`, `${vector}(a${Math.floor(r / 4)}.${letters[r % 4]})`]
-        lines.push(element === 'f32' ? `${sum} = fma(${factor}, b${q}, ${sum});` : `${sum} += ${factor} * b${q};`)
-      }
-    lines.push('}')
-  }
+  for (let q = 0; q < rows / 4; q++) lines.push(`let a${q} = leftPanel[behind][${k}][ty + ${(q * high) / rows}u];`)
+  for (let q = 0; q < columns / 4; q++)
+    lines.push(`let b${q} = rightPanel[behind][${k}][tx + ${(q * wide) / columns}u];`)
+  for (let r = 0; r < rows; r++)
+    for (let q = 0; q < columns / 4; q++) {
+      const [sum, factor] = [`c${r}_${q}`, `vec4<${element}>(a${Math.floor(r / 4)}.${letters[r % 4]})`]
+      lines.push(element === 'f32' ? `${sum} = fma(${factor}, b${q}, ${sum});` : `${sum} += ${factor} * b${q};`)
+    }
   return lines.join('\n')
 }
 

@@ -10,6 +10,8 @@ export interface Tiling {
   deep: number
   /** Two where the next are put there while these are used. */
   stages: 1 | 2
+  /** Whether inner places pass in a loop: less code, which is sooner ready than it is slower where there is little to sum. */
+  rolled: boolean
   /** Parts in which the inner side is summed. */
   parts: number
 }
@@ -48,6 +50,8 @@ const partsToTry = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256]
 /** Bytes of parts that wait to be summed. */
 const mostScratch = 2 ** 26
 const fewestInner = 64
+/** Below so many sums code is kept short. */
+const littleWork = 2 ** 21
 
 /** A large card: what runs at once there, sums a clock, and bytes a clock from its cache, each of one multiprocessor. */
 const card = { multiprocessors: 132, warps: 32, sums: 128, bytes: 24 }
@@ -90,6 +94,7 @@ export function chooseTiling(extent: Extent, facts: Facts, kept = 0, inParts = t
   let best: Tiling | undefined
   let least = Number.POSITIVE_INFINITY
   const results = extent.batch * extent.rows * extent.columns
+  const rolled = results * extent.inner < littleWork
   for (const own of shapes) {
     if (threadsOf(own) > facts.invocations) continue
     const room = roomFor(own, extent.inner, facts.shared - kept)
@@ -100,7 +105,7 @@ export function chooseTiling(extent: Extent, facts: Facts, kept = 0, inParts = t
       if (taken >= least) continue
       least = taken
       const { share, ...sizes } = own
-      best = { ...sizes, ...room, parts }
+      best = { ...sizes, ...room, rolled, parts }
     }
   }
   if (!best) throw new RangeError(`no tile of a product fits ${facts.shared} bytes of shared memory`)
