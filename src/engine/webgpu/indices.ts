@@ -49,7 +49,8 @@ export function placeOf({ strides, offset }: Walk, places: readonly string[]): s
   const terms = strides.flatMap((stride, i) =>
     stride === 0
       ? []
-      : [stride === 1 ? places[i]! : stride > 0 ? `${places[i]} * ${stride}u` : `${places[i]} * u32(${stride})`],
+      : // Backwards is forwards by 2^32 less that.
+        [stride === 1 ? places[i]! : `${places[i]} * ${stride >>> 0}u`],
   )
   if (offset !== 0 || terms.length === 0) terms.push(`${offset}u`)
   return terms.join(' + ')

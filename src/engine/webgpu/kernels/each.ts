@@ -11,9 +11,15 @@ export interface Work {
 }
 
 /** Statements that know the number of their workgroup as `number`, and their own place in it as `own`. */
-export function groupShader({ label, bound }: Work, count: number, work: string, outside = ''): Shader {
+export function groupShader(
+  { label, bound }: Work,
+  count: number,
+  work: string,
+  outside = '',
+  size = invocations,
+): Shader {
   const main = `${outside}
-@compute @workgroup_size(${invocations})
+@compute @workgroup_size(${size})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) own: u32) {
 let number = ${groupIndex};
 ${work}

@@ -31,6 +31,11 @@ const either =
     return castNode(nodes, nodes.map(formula, operandsAs(operation, within, nodes, find), shape, within), dtype)
   }
 
+const wholeOnly =
+  (formula: FormulaName): Lowering =>
+  (operation, nodes, find) =>
+    nodes.map(formula, operandsAs(operation, 'int32', nodes, find), operation.outputs[0]!.shape, 'int32')
+
 /** Whether floats are something. */
 const truth =
   (formula: FormulaName): Lowering =>
@@ -78,7 +83,7 @@ export const elementwise: Readonly<Record<string, Lowering>> = {
   Atan: float('atan'),
   Atan2: float('atan2'),
   Atanh: float('atanh'),
-  BitwiseAnd: either('multiply', 'and'),
+  BitwiseAnd: wholeOnly('and'),
   Ceil: float('ceil'),
   ClipByValue: clip,
   Cos: float('cos'),
