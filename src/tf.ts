@@ -8,6 +8,12 @@ tf.enableProdMode()
 export type { Scalar, Tensor, Tensor1D, Tensor2D, Tensor3D, Tensor4D, Variable } from '@tensorflow/tfjs'
 export { tf }
 
+/** Whether the engine gives numbers in promises only: they are likely on another device, and the way there is long. */
+export function isFarAway(): boolean {
+  const backend = tf.backend() as tf.KernelBackend & { synchronous?: boolean }
+  return backend.synchronous === false
+}
+
 /**
  * Lets an engine that records what it is to do compute it, without a number being read: what comes after it is another
  * graph, which shares no memory of its intermediate results. Other engines have computed already.

@@ -85,6 +85,10 @@ export class RecordingBackend extends tf.KernelBackend implements Tracer {
     this.data = new tf.DataStorage(this, tf.engine())
   }
 
+  get synchronous(): boolean {
+    return this.computer.synchronous
+  }
+
   stats(): RecordingStats {
     return { ...this.counts, fallbacks: { ...this.counts.fallbacks }, sessions: this.graphs.count }
   }

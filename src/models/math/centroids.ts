@@ -1,15 +1,21 @@
 import { setImmediate } from 'node:timers/promises'
-import { type Tensor1D, type Tensor2D, tf } from '../../tf.ts'
+import { isFarAway, type Tensor, type Tensor1D, type Tensor2D, tf } from '../../tf.ts'
 import type { Dice } from '../dice.ts'
 import type { Centre, Rows } from './rows.ts'
 
 /** Numbers of points, and products of points with centroids where these are stored, that are computed at once. */
 const [pointLimit, productLimit] = [2 ** 23, 2 ** 22]
+/** The same of products on another device, where few points at a time would not keep it busy: 256 MiB. */
+const farProductLimit = 2 ** 26
+/** Bytes of points that stay on another device: 1 GiB. */
+const heldLimit = 2 ** 30
 /** Points, and multiplications, between two looks at whether to stop. */
 const [mostAtOnce, workLimit] = [2 ** 16, 2 ** 34]
 
-/** This engine finds the nearest centroids without storing all products, and sums rows faster than a loop here. */
+/** This engine finds the nearest centroids without storing all products. */
 const fuses = () => tf.getBackend() === 'machine'
+/** It sums rows faster than a loop here, as another device does. */
+const sumsFast = () => fuses() || isFarAway()
 
 /** Centroids at work: relative to the points' mean, since small numbers lose fewer digits. */
 export class Centroids {
@@ -64,7 +70,16 @@ export const newTally = ({ k, width }: Centroids): Tally => ({
   counts: new Int32Array(k),
 })
 
+/** Blocks of points on another device, by their first point. */
+export type Held = Map<number, Tensor2D>
+
+/** Where points can stay from one look at them to the next: nowhere if the engine reads them where they are. */
+export function holdPoints({ data }: Rows): Held | undefined {
+  return isFarAway() && data.byteLength <= heldLimit ? new Map() : undefined
+}
+
 interface Watch {
+  held?: Held | undefined
   stop?: AbortSignal | undefined
   /** Told which share is done. */
   onBlock?(share: number): void
@@ -73,59 +88,92 @@ interface Watch {
 }
 
 function pointsAtOnce(count: number, { k, width }: Centroids): number {
-  const byMemory = Math.min(pointLimit / width, fuses() ? mostAtOnce : productLimit / k)
+  const products = isFarAway() ? farProductLimit : productLimit
+  const byMemory = Math.min(pointLimit / width, fuses() ? mostAtOnce : products / k)
   return Math.max(1, Math.min(count, mostAtOnce, Math.floor(Math.min(byMemory, workLimit / k / width))))
+}
+
+/** A block of points whose nearest centroids are on their way. */
+interface Looked {
+  first: number
+  part: Rows
+  made: Tensor[]
+  read: Promise<[Int32Array, Float32Array?]>
+}
+
+function look(part: Rows, first: number, given: ReturnType<Centroids['tensors']>, { held, tally }: Watch): Looked {
+  const { columns, offsets } = given
+  const { data, width } = part
+  const k = offsets.shape[0]
+  const made = tf.tidy(() => {
+    const points = held?.get(first) ?? tf.tensor2d(data, [data.length / width, width])
+    held?.set(first, tf.keep(points))
+    const nearest = tf.argMax(tf.add(tf.matMul(points, columns), offsets) as Tensor2D, 1) as Tensor1D
+    return tally && sumsFast() ? [nearest, tf.unsortedSegmentSum(points, nearest, k)] : [nearest]
+  })
+  const read = Promise.all(made.map((tensor) => tensor.data())) as Promise<unknown> as Looked['read']
+  // What fails is told when it is waited for.
+  read.catch(() => {})
+  return { first, part, made, read }
+}
+
+/** Waits for a block; the nearest centroid of each of its points. */
+async function finish({ part, made, read }: Looked, tally: Tally | undefined): Promise<Int32Array> {
+  try {
+    const [found, sums] = await read
+    if (tally) for (const cluster of found) tally.counts[cluster]!++
+    if (sums) for (let i = 0; i < sums.length; i++) tally!.sums[i]! += sums[i]!
+    else if (tally) sumByCluster(part, found, tally.sums)
+    return found
+  } finally {
+    tf.dispose(made)
+  }
 }
 
 /**
  * The nearest centroid of each point, into `assignments`; whether one changed. Of centroids as near the first counts.
+ * While the numbers of a block are on their way, the next one is looked at.
  */
 export async function assign(
   { data, width }: Rows,
   centroids: Centroids,
   assignments: Int32Array,
-  { stop, onBlock, tally }: Watch,
+  watch: Watch,
 ): Promise<boolean> {
+  const { stop, onBlock, tally } = watch
   const count = data.length / width
   const most = pointsAtOnce(count, centroids)
   const given = centroids.tensors()
   let changed = false
+  let last: Looked | undefined
+  const settle = async () => {
+    if (!last) return
+    const { first } = last
+    const found = await finish(last, tally)
+    last = undefined
+    for (let i = 0; i < found.length && !changed; i++) changed = assignments[first + i] !== found[i]
+    assignments.set(found, first)
+    onBlock?.((first + found.length) / count)
+  }
   try {
     for (let first = 0; first < count; first += most) {
       stop?.throwIfAborted()
       const points = Math.min(most, count - first)
       const part: Rows = { data: data.subarray(first * width, (first + points) * width), width }
-      const found = await assignBlock(part, given, tally)
-      for (let i = 0; i < points && !changed; i++) changed = assignments[first + i] !== found[i]
-      assignments.set(found, first)
-      onBlock?.((first + points) / count)
+      const next = look(part, first, given, watch)
+      try {
+        await settle()
+      } finally {
+        last = next
+      }
       await setImmediate()
     }
+    await settle()
   } finally {
-    tf.dispose([given.columns, given.offsets])
+    await last?.read.catch(() => {})
+    tf.dispose([given.columns, given.offsets, last?.made ?? []])
   }
   return changed
-}
-
-async function assignBlock(
-  part: Rows,
-  { columns, offsets }: ReturnType<Centroids['tensors']>,
-  tally: Tally | undefined,
-): Promise<Int32Array> {
-  const { data, width } = part
-  const k = offsets.shape[0]
-  const summed = tally && fuses()
-  const made = tf.tidy(() => {
-    const points = tf.tensor2d(data, [data.length / width, width])
-    const nearest = tf.argMax(tf.add(tf.matMul(points, columns), offsets) as Tensor2D, 1) as Tensor1D
-    return summed ? [nearest, tf.unsortedSegmentSum(points, nearest, k)] : [nearest]
-  })
-  const [found, sums] = (await Promise.all(made.map((tensor) => tensor.data()))) as [Int32Array, Float32Array?]
-  tf.dispose(made)
-  if (tally) for (const cluster of found) tally.counts[cluster]!++
-  if (sums) for (let i = 0; i < sums.length; i++) tally!.sums[i]! += sums[i]!
-  else if (tally) sumByCluster(part, found, tally.sums)
-  return found
 }
 
 /** Four numbers in a turn, which halves the time. */

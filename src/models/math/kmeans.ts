@@ -1,6 +1,7 @@
 import { InvalidDefinition } from '../../errors.ts'
+import { tf } from '../../tf.ts'
 import type { Dice } from '../dice.ts'
-import { assign, Centroids, inertiaOf, move, newTally, splitLarge } from './centroids.ts'
+import { assign, Centroids, type Held, holdPoints, inertiaOf, move, newTally, splitLarge } from './centroids.ts'
 import { areEqual, centreOf, pickRows, type Rows, spreadAbout } from './rows.ts'
 import { drawDifferent, plusPlus } from './seeding.ts'
 
@@ -72,6 +73,8 @@ async function firstCentroids(rows: Rows, { k, start = 'points', dice, stop }: K
 /** What the iterations work on. */
 interface Work {
   rows: Rows
+  /** Where the points stay, unless only some of them are looked at. */
+  held: Held | undefined
   options: KMeansOptions
   centroids: Centroids
   assignments: Int32Array
@@ -88,13 +91,13 @@ const tell =
     onProgress?.((done + share) / (iterations + 1))
 
 /** Lloyd's iterations; how many clusters were split. */
-async function onAll({ rows, options, centroids, assignments, inertia, spread, step }: Work): Promise<number> {
+async function onAll({ rows, held, options, centroids, assignments, inertia, spread, step }: Work): Promise<number> {
   const { iterations, dice, stop } = options
   let [splits, before] = [0, 0]
   for (let iteration = 0; iteration < iterations; iteration++) {
     const tally = newTally(centroids)
     const onBlock = tell(options, iteration)
-    const changed = await assign(rows, centroids, assignments, { stop, onBlock, tally })
+    const changed = await assign(rows, centroids, assignments, { held, stop, onBlock, tally })
     inertia.push(inertiaOf(centroids, tally, spread))
     if (!changed && splits === before) break
     before = splits
@@ -145,10 +148,16 @@ export async function kMeans(rows: Rows, options: KMeansOptions): Promise<Cluste
   const step = perturbation * Math.sqrt(spread / rows.data.length)
   const assignments = new Int32Array(count).fill(-1)
   const inertia: number[] = []
-  const work: Work = { rows, options, centroids, assignments, inertia, spread, step }
-  const splits = batch === undefined ? await onAll(work) : await onBatches(work, batch)
+  const held = batch === undefined ? holdPoints(rows) : undefined
+  const work: Work = { rows, held, options, centroids, assignments, inertia, spread, step }
   const tally = newTally(centroids)
-  await assign(rows, centroids, assignments, { stop, onBlock: tell(options, iterations), tally })
+  let splits: number
+  try {
+    splits = batch === undefined ? await onAll(work) : await onBatches(work, batch)
+    await assign(rows, centroids, assignments, { held, stop, onBlock: tell(options, iterations), tally })
+  } finally {
+    tf.dispose([...(held?.values() ?? [])])
+  }
   inertia.push(inertiaOf(centroids, tally, spread))
   const { counts } = tally
   const empties = counts.reduce((sum, own) => sum + (own === 0 ? 1 : 0), 0)

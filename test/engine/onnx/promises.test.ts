@@ -1,7 +1,9 @@
-import { afterEach, expect, it } from 'vitest'
+import { afterEach, describe, expect, it } from 'vitest'
 import { type OnnxEngine, startOnnx } from '../../../src/engine/onnx/index.ts'
 import { createMemoryContext, memoryBytes, type Recorded } from '../../../src/experiments/memory-context.ts'
 import { perform } from '../../../src/experiments/perform.ts'
+import { rollDice } from '../../../src/models/dice.ts'
+import { type KMeansOptions, kMeans } from '../../../src/models/math/kmeans.ts'
 import { tf } from '../../../src/tf.ts'
 import { inPromises } from './engines.ts'
 import { definitionOf, runs } from './runs.ts'
@@ -39,3 +41,40 @@ it.each(runs)(
     expect(await outcome(inPromises, run)).toEqual(await outcome(startOnnx, run))
   },
 )
+
+describe('k-means on an engine that gives numbers in promises only', () => {
+  // Two blocks of points around three places.
+  const count = 70_000
+  const dice = rollDice(2)
+  const data = Float32Array.from({ length: 2 * count }, (_, i) => 5 * (Math.floor(i / 2) % 3) + dice.normal())
+  const start = { data: data.slice(0, 6), width: 2 }
+  const cluster = (given: Partial<KMeansOptions> = {}) =>
+    kMeans({ data, width: 2 }, { k: 3, iterations: 4, start, dice: rollDice(1), ...given })
+
+  it('finds the same, and brings the points there once', async () => {
+    engine = await startOnnx({ threads: 1 })
+    const wanted = await cluster()
+    engine.dispose()
+    engine = await inPromises({ threads: 1 })
+    const before = tf.memory().numTensors
+    const tensors: number[] = []
+    const found = await cluster({ onProgress: () => void tensors.push(tf.memory().numTensors - before) })
+    expect([...found.assignments]).toEqual([...wanted.assignments])
+    found.inertia.forEach((value, i) => {
+      expect(value / wanted.inertia[i]!).toBeCloseTo(1, 5)
+    })
+    // When the last block was looked at: the points in two blocks, the centroids in two tensors.
+    expect(tensors.at(-1)).toBe(4)
+    expect(tf.memory().numTensors).toBe(before)
+  })
+
+  it('leaves no tensor behind when it is stopped', async () => {
+    engine = await inPromises({ threads: 1 })
+    const before = tf.memory().numTensors
+    await expect(cluster({ stop: AbortSignal.abort(new Error('enough')) })).rejects.toThrow('enough')
+    const stop = new AbortController()
+    const stopping = { onProgress: () => stop.abort(new Error('enough')), stop: stop.signal }
+    await expect(cluster(stopping)).rejects.toThrow('enough')
+    expect(tf.memory().numTensors).toBe(before)
+  })
+})

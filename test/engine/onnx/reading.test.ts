@@ -6,8 +6,8 @@ import type { Learner } from '../../../src/models/method.ts'
 import { train } from '../../../src/models/training/train.ts'
 import { type TrainingDefinition, trainingSchema } from '../../../src/models/training/training.ts'
 import { type Scalar, tf } from '../../../src/tf.ts'
-import { engines, inPromises } from '../../engine/onnx/engines.ts'
-import { defaultsOf, tinyCorpus } from '../tiny.ts'
+import { defaultsOf, tinyCorpus } from '../../models/tiny.ts'
+import { engines, inPromises } from './engines.ts'
 
 let corpus: Corpus
 
