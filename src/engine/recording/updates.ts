@@ -7,7 +7,7 @@ export interface Update {
   /** Has the numbers of `base` but for the rows. */
   root: Value
   base: Value
-  /** Which rows, a leaf; [n]. */
+  /** Which rows, [n], known to JavaScript. */
   places: Value
   /** [n, width]. */
   rows: Value
@@ -21,7 +21,8 @@ function updateOf(root: Value): Update | undefined {
   if (operation?.kind !== 'TensorScatterUpdate') return undefined
   const [base, places, rows] = operation.inputs as [Value, Value, Value]
   const [seen, indices] = operation.shapes as [readonly number[], readonly number[]]
-  if (base.operation || places.operation || places.dtype !== 'int32' || indices.at(-1) !== 1) return undefined
+  const told = places.data !== undefined && places.dtype === 'int32' && indices.at(-1) === 1
+  if (base.operation || !told) return undefined
   return { root, base, places, rows, width: sizeOf(seen.slice(1)), free: !base.alive }
 }
 
@@ -42,7 +43,7 @@ export function setAsideUpdates(asked: readonly Value[], recorded: readonly Oper
   return { roots: [...roots], updates: all }
 }
 
-/** Throws Unavailable where a place is none of so many rows. */
+/** Throws where one of the places is no row of so many. */
 export function refuseOutside(places: ArrayLike<number>, count: number): void {
   for (let i = 0; i < places.length; i++) {
     if (places[i]! >= 0 && places[i]! < count) continue
