@@ -46,6 +46,19 @@ export async function loadDawn(from = import.meta.url): Promise<Dawn> {
   }
 }
 
+/**
+ * Dawn's instances by their flags, kept until the process ends: where one is collected as garbage, its threads work on
+ * freed memory, and the process crashes or hangs. They do not keep the process from ending.
+ */
+const instances = new Map<string, GPU>()
+
+function instanceOf(dawn: Dawn, flags: readonly string[]): GPU {
+  const key = JSON.stringify([dawn.file, ...flags])
+  const instance = instances.get(key) ?? dawn.create([...flags])
+  instances.set(key, instance)
+  return instance
+}
+
 /** No adapter has this in its name. */
 const nobody = '\u0001'
 
@@ -55,7 +68,7 @@ const nobody = '\u0001'
  */
 export async function listAdapters(dawn: Dawn): Promise<Listed[]> {
   try {
-    await dawn.create([`adapter=${nobody}`]).requestAdapter({ powerPreference: 'high-performance' })
+    await instanceOf(dawn, [`adapter=${nobody}`]).requestAdapter({ powerPreference: 'high-performance' })
     return []
   } catch (refusal) {
     const text = refusal instanceof Error ? refusal.message : String(refusal)
@@ -85,8 +98,6 @@ export function isSoftware(name: string, info?: GPUAdapterInfo): boolean {
 export interface Opened extends Listed {
   adapter: GPUAdapter
   software: boolean
-  /** Lives as long as someone holds it, and its adapters and devices with it. */
-  instance: GPU
 }
 
 /** The adapter itself. Dawn finds it by its name alone, so of several with one name only the first can be had. */
@@ -102,8 +113,8 @@ export async function openAdapter(
       `GPU ${wanted.index} (${wanted.name}) cannot be told from GPU ${first?.index}, whose name is alike`,
       'give each worker a container with one GPU (NVIDIA_VISIBLE_DEVICES, or --gpus device=N)',
     )
-  const instance = dawn.create([`adapter=${wanted.name}`, ...flags])
+  const instance = instanceOf(dawn, [`adapter=${wanted.name}`, ...flags])
   const adapter = await instance.requestAdapter({ powerPreference: 'high-performance' })
   if (!adapter) throw new Unavailable(`the GPU ${wanted.name} went away`, 'see that its driver works, then try again')
-  return { ...wanted, adapter, instance, software: isSoftware(wanted.name, adapter.info) }
+  return { ...wanted, adapter, software: isSoftware(wanted.name, adapter.info) }
 }

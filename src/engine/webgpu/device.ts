@@ -150,8 +150,6 @@ async function openDevice(opened: Opened, version: string): Promise<Gpu> {
   })
   const watched = watch(device, name)
   const largest = Math.min(device.limits.maxBufferSize, device.limits.maxStorageBufferBindingSize)
-  // The instance must live as long as its device.
-  let instance: GPU | undefined = opened.instance
   return {
     ...{ device, name, driver: adapter.info.description, version, software },
     ...{ limits: device.limits, features: featuresOf(opened, device), lost: watched.lost },
@@ -167,8 +165,6 @@ async function openDevice(opened: Opened, version: string): Promise<Gpu> {
       throw new NoRoom(`${what} needs ${bytes} bytes; a buffer of the GPU ${name} has at most ${largest}`, roomCure)
     },
     close() {
-      if (!instance) return
-      instance = undefined
       watched.close()
       device.destroy()
     },
