@@ -39,6 +39,8 @@ export interface Config {
   datasetFolders: readonly string[]
   /** What computes; `auto` is the fastest that works on the machine. */
   engine: (typeof engineNames)[number]
+  /** Which GPU the engine `webgpu` takes, and whether one that is the processor in disguise will do where it is named. */
+  gpu: { choice: string | undefined; software: boolean }
   /** Threads of the engine in each process that performs a run. */
   engineThreads: number
   /** Runs at once in one worker process. */
@@ -164,6 +166,25 @@ function readThreads(read: Reader, concurrency: number, cores: number): number {
   return threads
 }
 
+/**
+ * Who names a GPU wants to compute on it: `auto` is then that engine, and nothing falls back to the processor. What only
+ * looks like a GPU is taken where both are named.
+ */
+function readEngine(read: Reader): Pick<Config, 'engine' | 'gpu'> {
+  const engine = read.choice('GESTALT_ENGINE', engineNames, 'auto')
+  const choice = read.text('GESTALT_GPU')
+  // No name of a GPU is longer, or has what Dawn's flags are told apart by.
+  if (choice !== undefined && !/^[ -~]{1,200}$/.test(choice))
+    read.fault(
+      'GESTALT_GPU',
+      'is neither a number nor a part of the name of a GPU; `gestalt doctor` shows what there is',
+    )
+  return {
+    engine: engine === 'auto' && choice !== undefined ? 'webgpu' : engine,
+    gpu: { choice, software: engine === 'webgpu' },
+  }
+}
+
 /** The machine's memory, or less where a container or a service manager allows less. */
 function availableMemory(): number {
   const limit = process.constrainedMemory()
@@ -232,7 +253,7 @@ export function readConfig(environment: Environment = process.env, cores = avail
         .map((folder) => resolve(folder)),
       ...standardDatasetFolders,
     ],
-    engine: read.choice('GESTALT_ENGINE', engineNames, 'auto'),
+    ...readEngine(read),
     engineThreads: readThreads(read, concurrency, cores),
     concurrency,
     workerMemory: read.integer('GESTALT_WORKER_MEMORY', availableMemory(), 2 ** 20, 2 ** 50),
@@ -278,6 +299,8 @@ const inherited = [
   ...['NODE_EXTRA_CA_CERTS', 'SSL_CERT_\\w+'],
   // Of the engines: how memory is had, which GPUs there are, how TensorFlow is tuned.
   ...['MALLOC_\\w+', 'GLIBC_TUNABLES', 'CUDA_\\w+', 'NVIDIA_\\w+', 'TF_\\w+'],
+  // Of Vulkan: where its drivers are described, and what Mesa's are told.
+  ...['VK_\\w+', 'XDG_\\w+', 'MESA_\\w+', 'NODEVICE_SELECT', 'DRI_PRIME'],
   // Where traces go.
   'OTEL_\\w+',
 ]

@@ -106,9 +106,9 @@ function callForRuns({ concurrency }: Config, supervisor: Supervisor, ledger: Le
  * name does not work.
  */
 async function findEngine(config: Config, log: Logger, signal: AbortSignal): Promise<EngineChoice> {
-  const { engine: wanted, engineThreads: threads } = config
+  const { engine: wanted, gpu, engineThreads: threads } = config
   const choice = await probeEngine({
-    ...{ engine: wanted, threads, environment: childEnvironment(threads), log, signal },
+    ...{ engine: wanted, gpu, threads, environment: childEnvironment(threads), log, signal },
   }).catch((cause: unknown) => {
     if (cause instanceof Unavailable && !signal.aborted) throw new Misconfigured(cause.message, cause.cure, { cause })
     throw cause

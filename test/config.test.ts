@@ -17,7 +17,8 @@ describe('the settings', () => {
     ['GESTALT_PORT', '80a', /'80a' is not a whole number from 0 to 65535/],
     ['GESTALT_PORT', '65536', /not a whole number/],
     ['GESTALT_METRICS_PORT', 'on', /GESTALT_METRICS_PORT: 'on' is not a whole number/],
-    ['GESTALT_ENGINE', 'cuda', /'cuda' is not one of: auto, machine, onnx, tensorflow, wasm, cpu/],
+    ['GESTALT_ENGINE', 'cuda', /'cuda' is not one of: auto, webgpu, machine, onnx, tensorflow, wasm, cpu/],
+    ['GESTALT_GPU', 'x'.repeat(201), /GESTALT_GPU: is neither a number nor a part of the name/],
     ['GESTALT_TOKEN', 'short', /has 5 characters; use at least 16/],
     ['GESTALT_HOST', '0.0.0.0', /reachable from other machines: set GESTALT_TOKEN/],
     ['DATABASE_URL', 'mysql://db', /starts with postgresql:\/\//],
@@ -27,6 +28,14 @@ describe('the settings', () => {
     ['S3_ENDPOINT', 'http://store:9000', /S3_SECRET_KEY: is missing/],
   ])('refuses %s=%s and says what would have been right', (name, value, words) => {
     expect(() => read({ [name]: value })).toThrow(words)
+  })
+
+  it('computes on the GPU that is named or not at all, and on a software one where the engine is named too', () => {
+    expect(read()).toMatchObject({ engine: 'auto', gpu: { choice: undefined, software: false } })
+    expect(read({ GESTALT_GPU: ' 1 ' })).toMatchObject({ engine: 'webgpu', gpu: { choice: '1', software: false } })
+    const both = { GESTALT_ENGINE: 'webgpu', GESTALT_GPU: 'swiftshader' }
+    expect(read(both)).toMatchObject({ engine: 'webgpu', gpu: { choice: 'swiftshader', software: true } })
+    expect(read({ GESTALT_ENGINE: 'onnx', GESTALT_GPU: '0' }).engine).toBe('onnx')
   })
 
   it('names every fault at once', () => {
@@ -92,9 +101,10 @@ describe('the settings', () => {
   })
 
   it('gives the processes that compute places, the tuning of engines, and no settings or secrets', () => {
-    const given = { PATH: '/bin', CUDA_VISIBLE_DEVICES: '1', GESTALT_TOKEN: 'x', DATABASE_URL: 'y', S3_SECRET_KEY: 'z' }
+    const drivers = { CUDA_VISIBLE_DEVICES: '1', VK_DRIVER_FILES: '/icd.json', XDG_DATA_DIRS: '/usr/share' }
+    const given = { PATH: '/bin', ...drivers, GESTALT_TOKEN: 'x', DATABASE_URL: 'y', S3_SECRET_KEY: 'z' }
     expect(childEnvironment(4, given)).toEqual({
-      ...{ PATH: '/bin', CUDA_VISIBLE_DEVICES: '1', TF_NUM_INTRAOP_THREADS: '4' },
+      ...{ PATH: '/bin', ...drivers, TF_NUM_INTRAOP_THREADS: '4' },
       ...{ MALLOC_MMAP_THRESHOLD_: '2000000000', MALLOC_TRIM_THRESHOLD_: '8000000000', MALLOC_ARENA_MAX: '1' },
       GLIBC_TUNABLES: 'glibc.malloc.hugetlb=1',
     })

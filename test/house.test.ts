@@ -25,7 +25,7 @@ const importers: Record<string, RegExp> = {
   hyparquet: /^store\/parquet\.ts$/,
   koffi: /^engine\/machine\/memory\.ts$/,
   sharp: /^data\/codec\.ts$/,
-  webgpu: /^engine\/webgpu\/adapters\.ts$/,
+  webgpu: /^(engine\/webgpu\/adapters|engines)\.ts$/, // the second names the engine only
   'onnxruntime-node': /^engine\/onnx\/runtime\.ts$/,
   fastify: /^api\//,
   mercurius: /^api\//,

@@ -1,6 +1,6 @@
 import { Unavailable } from '../errors.ts'
 import { tf } from '../tf.ts'
-import type { EngineName } from './choice.ts'
+import type { EngineName, GpuChoice } from './choice.ts'
 import { startNative } from './native.ts'
 import { processor, type Started } from './started.ts'
 import { startWasm } from './wasm.ts'
@@ -12,10 +12,17 @@ export interface Candidate {
   /** What GESTALT_ENGINE calls it. */
   engine: Exclude<EngineName, 'auto'>
   /** Makes tfjs compute on it. Throws Unavailable, with the cure, where it cannot. */
-  start(threads: number): Promise<Started>
+  start(threads: number, gpu: GpuChoice): Promise<Started>
 }
 
-/** Loaded where it is tried: the others do without ONNX Runtime. */
+/** Loaded where it is tried, as the next ones: the others do without. */
+async function startGpu(_threads: number, gpu: GpuChoice): Promise<Started> {
+  const { startWebGpu } = await import('./webgpu/index.ts')
+  const engine = await startWebGpu(gpu)
+  const { version, name, software } = engine.gpu
+  return { version, threads: 1, device: name, ...(software ? {} : { gpu: true }), dispose: () => engine.dispose() }
+}
+
 async function startOnnxRuntime(threads: number): Promise<Started> {
   const { startOnnx } = await import('./onnx/index.ts')
   const engine = await startOnnx({ threads })
@@ -47,7 +54,7 @@ const tfjsVersion = tf.version['tfjs-core'] ?? tf.version_core
 /** The fastest first. An engine more is a row more. */
 export const candidates: readonly Candidate[] = [
   { name: 'tensorflow-gpu', engine: 'tensorflow', start: (threads) => startNative({ threads, device: 'GPU' }) },
-  // WebGPU comes here.
+  { name: 'webgpu', engine: 'webgpu', start: startGpu },
   { name: 'machine', engine: 'machine', start: startMachineCode },
   { name: 'onnx', engine: 'onnx', start: startOnnxRuntime },
   { name: 'tensorflow', engine: 'tensorflow', start: (threads) => startNative({ threads, device: 'CPU' }) },

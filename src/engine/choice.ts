@@ -5,6 +5,9 @@ import type { EngineRecord, RejectedEngine } from '../experiments/run.ts'
 /** What a person may ask for: `auto` is the first of the table of candidates that works on this machine. */
 export type EngineName = Config['engine']
 
+/** Which GPU, where an engine can have one or another; see Config. */
+export type GpuChoice = Config['gpu']
+
 /** An engine that computes and has passed the self-test. */
 export interface EngineChoice {
   engine: EngineRecord & { name: Exclude<EngineName, 'auto'> }

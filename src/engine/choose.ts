@@ -2,12 +2,14 @@ import { GestaltError } from '../errors.ts'
 import type { RejectedEngine } from '../experiments/run.ts'
 import { tf } from '../tf.ts'
 import { type Candidate, candidates } from './candidates.ts'
-import { type EngineChoice, type EngineName, noEngine } from './choice.ts'
+import { type EngineChoice, type EngineName, type GpuChoice, noEngine } from './choice.ts'
 import { selfTest } from './self-test.ts'
 
 export interface ChooseOptions {
   /** Of an engine that can use more than one; default 1. */
   threads?: number
+  /** Which GPU; by default the first that is one. */
+  gpu?: GpuChoice
   /** Names of candidates that are not tried. */
   skip?: readonly string[]
   /** Hears which candidate is tried next: a native library may take the process down. */
@@ -16,8 +18,13 @@ export interface ChooseOptions {
   from?: readonly Candidate[]
 }
 
-async function attempt({ name, engine, start }: Candidate, threads: number): Promise<Omit<EngineChoice, 'rejected'>> {
-  const { dispose, ...started } = await start(threads)
+const anyGpu: GpuChoice = { choice: undefined, software: false }
+
+async function attempt(
+  { name, engine, start }: Candidate,
+  { threads = 1, gpu = anyGpu }: ChooseOptions,
+): Promise<Omit<EngineChoice, 'rejected'>> {
+  const { dispose, ...started } = await start(threads, gpu)
   try {
     await tf.ready()
     const selfTestMilliseconds = await selfTest()
@@ -39,14 +46,14 @@ function rejection(engine: string, error: unknown): RejectedEngine {
  * what it is and why those before it do not serve. Throws Unavailable with the reasons and cures where none does.
  */
 export async function chooseEngine(wanted: EngineName, options: ChooseOptions = {}): Promise<EngineChoice> {
-  const { threads = 1, skip = [], onTry, onReject, from = candidates } = options
+  const { skip = [], onTry, onReject, from = candidates } = options
   const rejected: RejectedEngine[] = []
   for (const candidate of from) {
     if (wanted !== 'auto' && candidate.engine !== wanted) continue
     if (skip.includes(candidate.name)) continue
     onTry?.(candidate.name)
     try {
-      return { ...(await attempt(candidate, threads)), rejected }
+      return { ...(await attempt(candidate, options)), rejected }
     } catch (error) {
       const reason = rejection(candidate.name, error)
       rejected.push(reason)

@@ -54,7 +54,7 @@ async function performTraced(task: Task): Promise<FromChild> {
 }
 
 async function performRun({ runId, attempt, definition, config }: Task, span: Span): Promise<FromChild> {
-  const { engine, rejected } = await chooseEngine(config.engine, { threads: config.engineThreads })
+  const { engine, rejected } = await chooseEngine(config.engine, { threads: config.engineThreads, gpu: config.gpu })
   const pool = openPool({ url: databaseUrl(config), max: 2, name: 'gestalt-child' })
   try {
     const objects = openObjects(config, { patienceSeconds: config.objectsPatienceSeconds, onWait: tellWait })

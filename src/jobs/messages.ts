@@ -7,7 +7,16 @@ import type { Failure, RejectedEngine } from '../experiments/run.ts'
 /** The settings that a child needs; it does not learn the others. */
 export type ChildConfig = Pick<
   Config,
-  'home' | 'databaseUrl' | 's3' | 'secret' | 'publicUrl' | 'datasetFolders' | 'engine' | 'engineThreads' | 'tracing'
+  | 'home'
+  | 'databaseUrl'
+  | 's3'
+  | 'secret'
+  | 'publicUrl'
+  | 'datasetFolders'
+  | 'engine'
+  | 'gpu'
+  | 'engineThreads'
+  | 'tracing'
 > & {
   /** Engines that the worker, choosing by itself, had to pass over. */
   passedOver?: readonly RejectedEngine[]
@@ -31,6 +40,7 @@ export type ToChild =
 /** What the process that tries engines is asked; `skip` names candidates that need no trial. */
 export interface ToEngineChild {
   engine: Config['engine']
+  gpu?: Config['gpu'] | undefined
   threads: number
   skip: readonly string[]
 }

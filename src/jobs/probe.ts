@@ -1,4 +1,4 @@
-import { type EngineChoice, type EngineName, noEngine } from '../engine/choice.ts'
+import { type EngineChoice, type EngineName, type GpuChoice, noEngine } from '../engine/choice.ts'
 import { Unavailable } from '../errors.ts'
 import type { Logger } from '../experiments/context.ts'
 import type { RejectedEngine } from '../experiments/run.ts'
@@ -7,6 +7,8 @@ import type { Progress } from './messages.ts'
 
 export interface ProbeOptions {
   engine: EngineName
+  /** Default: the first that is a GPU. */
+  gpu?: GpuChoice
   threads: number
   environment: NodeJS.ProcessEnv
   log: Logger
@@ -31,7 +33,7 @@ interface Probed {
 
 /** One child tries one candidate after the other, and tells what it rejects as it goes. */
 async function probeOnce(options: ProbeOptions, search: Search, patience: number): Promise<Probed> {
-  const { engine, threads, environment, log, signal } = options
+  const { engine, gpu, threads, environment, log, signal } = options
   let tried: string | undefined
   let late = false
   const onProgress = (progress: Progress) => {
@@ -39,7 +41,7 @@ async function probeOnce(options: ProbeOptions, search: Search, patience: number
     if (progress.type === 'trying') tried = progress.engine
     else reject(search, progress.rejected)
   }
-  const child = startEngineChild({ engine, threads, skip: [...search.skip] }, { environment, log }, onProgress)
+  const child = startEngineChild({ engine, gpu, threads, skip: [...search.skip] }, { environment, log }, onProgress)
   const timer = setTimeout(() => {
     late = true
     child.kill()

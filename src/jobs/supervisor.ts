@@ -58,8 +58,8 @@ const stopped: Record<StopReason, Outcome | undefined> = {
 }
 
 function childConfig({ config, choice, objectsPatienceSeconds = 120 }: SupervisorOptions): ChildConfig {
-  const { home, databaseUrl, s3, secret, publicUrl, datasetFolders, engine, engineThreads, tracing } = config
-  const chosen = { engine: choice?.engine.name ?? engine, engineThreads, passedOver: choice?.rejected }
+  const { home, databaseUrl, s3, secret, publicUrl, datasetFolders, engine, gpu, engineThreads, tracing } = config
+  const chosen = { engine: choice?.engine.name ?? engine, gpu, engineThreads, passedOver: choice?.rejected }
   return { home, databaseUrl, s3, secret, publicUrl, datasetFolders, tracing, objectsPatienceSeconds, ...chosen }
 }
 

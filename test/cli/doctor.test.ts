@@ -2,11 +2,12 @@ import { spawnSync } from 'node:child_process'
 import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { describe, expect, it, vi } from 'vitest'
+import { afterEach, describe, expect, it, vi } from 'vitest'
 import { doctor } from '../../src/cli/doctor.ts'
 import { readConfig } from '../../src/config.ts'
 import { testDatabase } from '../postgres.ts'
 import { hasOwnS3, startServer } from '../s3.ts'
+import { hasSwiftShader, swiftShader } from '../swiftshader.ts'
 import { canMount, smallDisk } from '../tmpfs.ts'
 
 // Several processes at work; on a busy machine each takes its time.
@@ -42,6 +43,7 @@ describe('gestalt doctor', () => {
     expect(report).toMatchObject({ node: process.versions.node, cores: expect.any(Number), wanted: 'auto' })
     expect(report.engines.map(({ candidate }) => candidate)).toEqual([
       'tensorflow-gpu',
+      'webgpu',
       'machine',
       'onnx',
       'tensorflow',
@@ -58,6 +60,48 @@ describe('gestalt doctor', () => {
     expect(words).toMatch(/^ {2}wasm +works {2}4\.22\.0, 1 thread, .*, self-test \d+ ms$/m)
     expect(words).toMatch(/^ {2}tensorflow-gpu +no +@tensorflow\/tfjs-node-gpu is not installed\n +.*libtensorflow/m)
     expect(words).toMatch(new RegExp(`^A worker with GESTALT_ENGINE=auto computes on: ${report.chosen}$`, 'm'))
+  })
+
+  describe.skipIf(!hasSwiftShader)('on WebGPU', () => {
+    afterEach(() => vi.unstubAllEnvs())
+
+    /** What is said of the engine where the environment is so. */
+    async function webgpu(environment: Record<string, string>, settings: Record<string, string> = {}) {
+      for (const [name, value] of Object.entries(environment)) vi.stubEnv(name, value)
+      const { report, words } = await examine(settings)
+      const found = report.engines.find(({ candidate }) => candidate === 'webgpu')!
+      for (const said of [found.reason, found.cure]) if (said) expect(words).toContain(said)
+      return { ...found, chosen: report.chosen }
+    }
+
+    it('says that there is no driver, and how to get one', async () => {
+      expect(await webgpu({ VK_ICD_FILENAMES: '/none.json', VK_DRIVER_FILES: '/none.json' })).toMatchObject({
+        works: false,
+        reason: 'no GPU was found: the Vulkan loader finds no driver',
+        cure: expect.stringContaining('mesa-vulkan-drivers'),
+      })
+    })
+
+    it('says that only the processor is behind it, which nobody gets unasked', async () => {
+      const { works, reason, cure, chosen } = await webgpu(swiftShader)
+      expect({ works, reason, cure }).toEqual({
+        works: false,
+        reason: expect.stringMatching(/^only a software adapter was found \(SwiftShader Device/),
+        cure: expect.stringContaining('GESTALT_ENGINE=webgpu and GESTALT_GPU=swiftshader'),
+      })
+      expect(chosen).not.toBe('webgpu')
+    })
+
+    it('shows it at work where it is asked for by name, and says which there are where another is', async () => {
+      const engine = { GESTALT_ENGINE: 'webgpu' }
+      expect(await webgpu(swiftShader, { ...engine, GESTALT_GPU: 'swiftshader' })).toMatchObject({
+        ...{ works: true, chosen: 'webgpu', device: 'SwiftShader Device (Subzero)', version: '0.6.2' },
+      })
+      expect(await webgpu(swiftShader, { ...engine, GESTALT_GPU: 'geforce' })).toMatchObject({
+        ...{ works: false, chosen: null },
+        reason: "there is no GPU 'geforce' here; there is: 0 (SwiftShader Device (Subzero))",
+      })
+    })
   })
 
   it('ends with 1 where the engine that is asked for does not work, and names services that do not answer', async () => {
