@@ -235,8 +235,11 @@ it('has a docker-compose.yml that Compose understands', (context) => {
   const more = { GRAFANA_PASSWORD: 'd', GRAFANA_DATABASE_PASSWORD: 'e' }
   const env = { PATH: process.env.PATH, ...variables, ...more }
   const cwd = new URL('../..', import.meta.url)
-  const check = (more: object) => spawnSync('docker-compose', ['config', '-q'], { cwd, env: { ...env, ...more } })
-  expect(check({})).toMatchObject({ status: 0 })
+  const check = (more: object, profiles: string[] = []) => {
+    const words = [...profiles.flatMap((name) => ['--profile', name]), 'config', '-q']
+    return spawnSync('docker-compose', words, { cwd, env: { ...env, ...more } })
+  }
+  for (const profiles of [[], ['gpu'], ['gpu-mesa']]) expect(check({}, profiles)).toMatchObject({ status: 0 })
   const without = check({ GESTALT_TOKEN: '' })
   expect([without.status === 0, String(without.stderr)]).toEqual([false, expect.stringContaining('set GESTALT_TOKEN')])
 })
