@@ -294,6 +294,9 @@ const memoryDefaults = {
   GLIBC_TUNABLES: 'glibc.malloc.hugetlb=1',
 }
 
+/** For TensorFlow, which otherwise tells stderr what it is, and takes all the memory of a GPU at once. */
+const tensorFlowDefaults = { TF_CPP_MIN_LOG_LEVEL: '1', TF_FORCE_GPU_ALLOW_GROWTH: 'true' }
+
 const inherited = [
   ...['PATH', 'HOME', 'USER', 'LANG', 'LC_\\w+', 'TZ', 'TMPDIR', 'TMP', 'TEMP', 'SystemRoot', 'LD_LIBRARY_PATH'],
   ...['NODE_EXTRA_CA_CERTS', 'SSL_CERT_\\w+'],
@@ -313,6 +316,7 @@ export function childEnvironment(threads: number, environment: Environment = pro
   const wanted = new RegExp(`^(${inherited.join('|')})$`)
   return {
     ...memoryDefaults,
+    ...tensorFlowDefaults,
     TF_NUM_INTRAOP_THREADS: String(threads),
     ...Object.fromEntries(Object.entries(environment).filter(([name]) => wanted.test(name))),
   }

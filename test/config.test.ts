@@ -107,6 +107,7 @@ describe('the settings', () => {
       ...{ PATH: '/bin', ...drivers, TF_NUM_INTRAOP_THREADS: '4' },
       ...{ MALLOC_MMAP_THRESHOLD_: '2000000000', MALLOC_TRIM_THRESHOLD_: '8000000000', MALLOC_ARENA_MAX: '1' },
       GLIBC_TUNABLES: 'glibc.malloc.hugetlb=1',
+      ...{ TF_CPP_MIN_LOG_LEVEL: '1', TF_FORCE_GPU_ALLOW_GROWTH: 'true' },
     })
   })
 

@@ -1,6 +1,7 @@
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { type Config, readConfig, softwareVersion } from '../config.ts'
 import { addDatasetCommands } from './dataset-commands.ts'
+import { addEngineCommands } from './engine-commands.ts'
 import { exitCodes, explain, type Output, openOutput } from './output.ts'
 
 // Each command imports what it needs when it runs, so that `gestalt --help` does not load the whole service.
@@ -229,6 +230,7 @@ program
   )
 
 addDatasetCommands(program, action)
+addEngineCommands(program, action)
 
 const weights = program.command('weights').description('weights that were trained elsewhere, for runs to start from')
 

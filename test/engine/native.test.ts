@@ -1,3 +1,4 @@
+import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { describe, expect, it, vi } from 'vitest'
 import { selfTest } from '../../src/engine/self-test.ts'
@@ -32,18 +33,40 @@ describe("TensorFlow's own library", () => {
     }
   })
 
+  it('is given what newer versions of Node took away', async () => {
+    const util = createRequire(import.meta.url)('node:util') as Record<string, unknown>
+    const had = util.isNullOrUndefined
+    delete util.isNullOrUndefined
+    const asks = `
+const { isNullOrUndefined } = require('util')
+if (!isNullOrUndefined(null) || !isNullOrUndefined(undefined) || isNullOrUndefined(0)) throw new Error('wrong')`
+    try {
+      await start({ [forCpu]: asks + computing() }, 'CPU')
+      expect(await selfTest()).toBeGreaterThan(0)
+    } finally {
+      util.isNullOrUndefined = had
+    }
+  })
+
   it.each([
-    ['is not there', {}, 'GPU', /tfjs-node-gpu is not installed/, /libtensorflow/],
-    ['is not there, for the processor', {}, 'CPU', /tfjs-node is not installed/, /libtensorflow/],
-    ['finds no GPU', { [forGpu]: computing() }, 'GPU', /finds no GPU/, /CUDA/],
+    ['is not there', {}, 'GPU', /tfjs-node-gpu is not installed/, /engine build-tensorflow --cuda/],
+    ['is not there, for the processor', {}, 'CPU', /tfjs-node is not installed/, /engine build-tensorflow \(/],
+    ['finds no GPU', { [forGpu]: computing() }, 'GPU', /finds no GPU/, /nvidia-smi/],
     [
       'lacks its library',
       { [forGpu]: "throw new Error('libtensorflow.so.2: cannot open shared object file\\nat x')" },
       'GPU',
       /does not load: libtensorflow\.so\.2: cannot open shared object file$/,
-      /libtensorflow/,
+      /build it anew: .* --cuda/,
     ],
-    ['registers nothing', { [forGpu]: '' }, 'GPU', /does not load: .*'?tensorflow'?/, /libtensorflow/],
+    [
+      'has a library for newer systems',
+      { [forCpu]: "throw new Error('/lib/libc.so.6: version `GLIBC_2.99\\' not found (required by it)')" },
+      'CPU',
+      /does not load: .*GLIBC_2\.99/,
+      /older than the library, which needs GLIBC_2\.99/,
+    ],
+    ['registers nothing', { [forGpu]: '' }, 'GPU', /does not load: .*'?tensorflow'?/, /build it anew/],
   ] as const)('says so where the package %s', async (_, sources, device, message, cure) => {
     await expect(start(sources, device)).rejects.toMatchObject({
       code: 'unavailable',

@@ -1,0 +1,72 @@
+import { beforeAll, describe, expect, it } from 'vitest'
+import { tf } from '../../../src/tf.ts'
+import { cases } from '../onnx/cases/index.ts'
+import { type Case, distance, kernelsOf, type Outcome, outcomesOf } from '../onnx/parity.ts'
+import { isMissing, startTensorFlow } from './built.ts'
+import { differences } from './differences.ts'
+
+/** The same as for the engine on ONNX Runtime: TensorFlow needs no other for any kernel. */
+const defaultBound = 2e-6
+
+async function onBackend(name: string, one: Case): Promise<Outcome[]> {
+  await tf.setBackend(name)
+  return outcomesOf(one)
+}
+
+const show = ({ shape, dtype, values }: Outcome) => `${dtype} [${shape}] ${Array.from(values).slice(0, 24).join(' ')}`
+
+const titleOf = ({ title, operands, gradient }: Case) =>
+  [title, operands.map(({ dtype, shape }) => `${dtype} [${shape}]`).join(' '), gradient ? 'with gradients' : '']
+    .filter(Boolean)
+    .join(', ')
+
+async function compare(one: Case): Promise<void> {
+  const before = tf.memory().numTensors
+  const wanted = await onBackend('cpu', one)
+  let got: Outcome[] = []
+  await tf.setBackend('tensorflow')
+  const called = kernelsOf(() => {
+    got = outcomesOf(one)
+  })
+  expect(called, 'the kernel is called').toContain(one.kernel)
+  expect(tf.memory().numTensors).toBe(before)
+  for (const [i, outcome] of wanted.entries())
+    expect(
+      distance(got[i]!, outcome),
+      `result ${i}\n got ${show(got[i]!)}\nwant ${show(outcome)}\n`,
+    ).toBeLessThanOrEqual(one.bound ?? defaultBound)
+}
+
+/** Infinite where it throws. */
+async function distanceOf(one: Case): Promise<number> {
+  const wanted = await onBackend('cpu', one)
+  const before = tf.memory().numTensors
+  try {
+    const got = await onBackend('tensorflow', one)
+    return Math.max(...wanted.map((outcome, i) => distance(got[i]!, outcome)))
+  } catch {
+    expect(tf.memory().numTensors).toBe(before)
+    return Number.POSITIVE_INFINITY
+  }
+}
+
+const isKnown = (one: Case) => differences.some(({ of }) => of(one))
+const equal = cases.filter((one) => !isKnown(one))
+const kernels = [...new Set(equal.map(({ kernel }) => kernel))]
+const ofKernel = (kernel: string) =>
+  equal.filter((one) => one.kernel === kernel).map((one) => [titleOf(one), one] as const)
+
+describe.skipIf(isMissing)("TensorFlow's own library", () => {
+  beforeAll(startTensorFlow)
+
+  describe.each(kernels)('%s', (kernel) => {
+    it.each(ofKernel(kernel))('is that of tfjs: %s', (_, one) => compare(one))
+  })
+
+  it.each(differences)('differs from tfjs, and nowhere else: $why', async ({ of }) => {
+    const own = cases.filter(of)
+    expect(own.length).toBeGreaterThan(0)
+    // Where one does no more, it belongs to the others.
+    for (const one of own) expect(await distanceOf(one), titleOf(one)).toBeGreaterThan(one.bound ?? defaultBound)
+  })
+})
