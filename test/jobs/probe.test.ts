@@ -4,6 +4,7 @@ import { childEnvironment } from '../../src/config.ts'
 import type { EngineName } from '../../src/engine/choice.ts'
 import { probeAllEngines, probeEngine } from '../../src/jobs/probe.ts'
 import { computing, packageFolder } from '../fixtures/native-package.ts'
+import { withoutTensorFlow } from '../fixtures/no-tensorflow.ts'
 import { silent } from '../silent.ts'
 
 // Several processes at work; on a busy machine each takes its time.
@@ -51,7 +52,9 @@ describe('the probe of the engines', () => {
   })
 
   it('fails with reason and cure where the engine that is asked for does not work', async () => {
-    await expect(probeEngine(withPackage('process.abort()', 'tensorflow'))).rejects.toMatchObject({
+    const { environment, ...options } = withPackage('process.abort()', 'tensorflow')
+    const search = probeEngine({ ...options, environment: { ...environment, ...withoutTensorFlow } })
+    await expect(search).rejects.toMatchObject({
       code: 'unavailable',
       message: expect.stringMatching(/asks for 'tensorflow'.*tensorflow-gpu: it took its process down/),
       cure: expect.stringMatching(/npm ci/),

@@ -12,6 +12,7 @@ import { Supervisor } from '../../src/jobs/supervisor.ts'
 import { type Database, openDatabase } from '../../src/store/database.ts'
 import { newId } from '../../src/store/id.ts'
 import { type Ledger, openLedger, type Run } from '../../src/store/ledger.ts'
+import { noTensorFlow, withoutTensorFlow } from '../fixtures/no-tensorflow.ts'
 import { tiny } from '../fixtures/tiny.ts'
 import { testDatabase } from '../postgres.ts'
 import { silent } from '../silent.ts'
@@ -99,9 +100,9 @@ describe('the supervisor', () => {
   it('fails a run whose engine does not work, with reason and cure', async () => {
     const runId = await submit()
     await loseAllButOne(runId)
-    await start({}, { GESTALT_ENGINE: 'tensorflow' }).handle({ runId })
+    await start(withoutTensorFlow, { GESTALT_ENGINE: 'tensorflow' }).handle({ runId })
     expect((await read(runId)).failure).toMatchObject({
-      ...{ code: 'unavailable', message: expect.stringContaining('not installed') },
+      ...{ code: 'unavailable', message: expect.stringMatching(noTensorFlow) },
       cure: expect.stringContaining('GESTALT_ENGINE=auto'),
     })
   })

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { channels } from '../../src/store/listen.ts'
 import { type Cluster, openCluster, type WorkerProcess } from '../chaos/cluster.ts'
 import { eventually } from '../eventually.ts'
+import { noTensorFlow, withoutTensorFlow } from '../fixtures/no-tensorflow.ts'
 import { testDatabase } from '../postgres.ts'
 import { redisUrl } from '../redis.ts'
 
@@ -33,7 +34,7 @@ describe('a worker process', () => {
     expect(device).not.toBe('')
     expect(rejectedEngines).toContainEqual({
       ...{ engine: 'tensorflow-gpu', reason: '@tensorflow/tfjs-node-gpu is not installed' },
-      cure: expect.stringContaining('libtensorflow'),
+      cure: expect.stringContaining('gestalt engine build-tensorflow --cuda'),
     })
     expect(worker.log.join('\n')).toMatch(
       /the engine tensorflow-gpu does not serve: .*not installed[\s\S]*runs compute on/,
@@ -90,9 +91,9 @@ describe('a worker process', () => {
     await expect(cluster.startWorker({ DATABASE_URL: '' })).rejects.toThrow(/DATABASE_URL/)
     const away = { DATABASE_URL: 'postgresql://nobody:nothing@127.0.0.1:1/none' }
     await expect(cluster.startWorker(away)).rejects.toThrow(/PostgreSQL runs/)
-    const engine = { GESTALT_ENGINE: 'tensorflow' }
+    const engine = { GESTALT_ENGINE: 'tensorflow', ...withoutTensorFlow }
     await expect(cluster.startWorker(engine)).rejects.toThrow(
-      /asks for 'tensorflow', which does not work.*not installed/,
+      new RegExp(`asks for 'tensorflow', which does not work.*(${noTensorFlow.source})`),
     )
     await expect(cluster.startWorker({ GESTALT_ENGINE_THREADS: '1000' })).rejects.toThrow(/more than this machine's/)
   })
