@@ -1,12 +1,15 @@
 // A training step of several nets on our engines and on PyTorch (eager, on the processor), side by side:
 //   npm run bench -- engine [--only NET,...] [--rounds N] [--threads N,...] [--python PATH] [--save]
 // Each engine computes in a process of its own, one at a time; rounds are interleaved and the median counts. Both sides
-// start from the same numbers, take the same steps and read the loss of each.
+// start from the same numbers, take the same steps and read the loss of each. 'tensorflow' is among ours where it was
+// built.
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { childEnvironment } from '../src/config.ts'
+import { builtIn } from '../src/engine/native/build.ts'
+import { builtFolder } from '../src/engine/native.ts'
 import { processor } from '../src/engine/started.ts'
 import { type Options, parseOptions } from './engine/options.ts'
 import { type Player, startPlayer } from './engine/player.ts'
@@ -154,8 +157,9 @@ function readOptions(words: readonly string[]): Options {
 const words = process.argv.slice(3)
 const options = readOptions(words)
 const folder = mkdtempSync(join(tmpdir(), 'engine-bench-'))
+const ours = ['machine', 'onnx', ...(builtIn(builtFolder) ? ['tensorflow'] : [])]
 const all = [
-  ...(['machine', 'onnx'] as const).flatMap((name) => options.threads.map((threads) => startOurs(name, threads))),
+  ...ours.flatMap((name) => options.threads.map((threads) => startOurs(name, threads))),
   ...(options.threads.includes(1) ? [startOurs('wasm', 1)] : []),
   ...options.threads.map((threads) => startTorch(options.python, threads)),
 ]

@@ -100,7 +100,7 @@ const columns = [
   'ratio',
   'best',
 ]
-const widths = [8, 6, 7, 9, 9, 9, 8, 8, 9, 14, 6, 6]
+const widths = [8, 10, 7, 9, 9, 9, 8, 8, 9, 14, 6, 6]
 const pad = (cells: readonly string[]) => cells.map((cell, i) => cell.padStart(widths[i]!)).join(' ')
 
 /** The line above the rows. */

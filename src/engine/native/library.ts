@@ -40,6 +40,14 @@ const symptoms: readonly Symptom[] = [
       new Unavailable('pip does not trust the certificate of PyPI or of your mirror', 'name the right one: PIP_CERT'),
   },
   {
+    words: /from versions: none/,
+    error: () =>
+      new Unavailable(
+        `pip finds no wheel of TensorFlow ${tensorflowVersion}: PyPI is out of reach, or your mirror of it lacks them`,
+        "see to the network, and 'pip config list' for the mirror",
+      ),
+  },
+  {
     words: /No matching distribution found|Could not find a version/,
     error: (line) =>
       new Unavailable(`PyPI, or your mirror of it, lacks a wheel: ${line}`, "see 'pip config list' for the mirror"),

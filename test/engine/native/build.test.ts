@@ -139,6 +139,12 @@ exit 1`),
       /pip config set global\.index-url/,
     ],
     [
+      'PyPI shows nothing',
+      { python: pip('echo "ERROR: Could not find a version that satisfies it (from versions: none)"; exit 1') },
+      /finds no wheel of TensorFlow 2\.21\.0/,
+      /see to the network/,
+    ],
+    [
       'a mirror lacks the wheel',
       { python: pip('echo "ERROR: No matching distribution found for tensorflow-cpu==2.21.0"; exit 1') },
       /lacks a wheel: .*tensorflow-cpu==2\.21\.0/,
