@@ -45,8 +45,12 @@ export interface Config {
   engineThreads: number
   /** Runs at once in one worker process. */
   concurrency: number
+  /** The same where the worker computes on a GPU, all of them on that one. */
+  gpuSlots: number
   /** Bytes that the runs of one worker process may take together. */
   workerMemory: number
+  /** Bytes of the GPU that they may take together; undefined: all that the GPU is known to have. */
+  gpuMemory: number | undefined
   /**
    * Days after which the points of a finished run move to the object store; undefined: they stay in the database, where
    * every read is quickest and one backup holds all.
@@ -256,7 +260,9 @@ export function readConfig(environment: Environment = process.env, cores = avail
     ...readEngine(read),
     engineThreads: readThreads(read, concurrency, cores),
     concurrency,
+    gpuSlots: read.integer('GESTALT_GPU_SLOTS', concurrency, 1, 64),
     workerMemory: read.integer('GESTALT_WORKER_MEMORY', availableMemory(), 2 ** 20, 2 ** 50),
+    gpuMemory: read.text('GESTALT_GPU_MEMORY') ? read.integer('GESTALT_GPU_MEMORY', 0, 2 ** 20, 2 ** 50) : undefined,
     keepPointsDays: read.text('GESTALT_KEEP_POINTS_DAYS')
       ? read.integer('GESTALT_KEEP_POINTS_DAYS', 0, 0, 36_500)
       : undefined,

@@ -4,7 +4,8 @@ import { type Config, childEnvironment, softwareVersion } from './config.ts'
 import { describeEngine, describeRejection, type EngineChoice } from './engine/choice.ts'
 import { Misconfigured, Unavailable } from './errors.ts'
 import type { Logger } from './experiments/context.ts'
-import { type Offer, offerOf } from './experiments/placement.ts'
+import { gibibytes, type Offer, offerOf } from './experiments/placement.ts'
+import { findGpu, type Gpu } from './jobs/gpu-watch.ts'
 import { probeEngine } from './jobs/probe.ts'
 import { openQueue, type Queue } from './jobs/queue.ts'
 import { startReconciler } from './jobs/reconcile.ts'
@@ -50,16 +51,42 @@ async function openParts(config: Config, log: Logger, closings: Closing[]) {
   return { database, ledger: openLedger(database), queue, objects }
 }
 
+/** What this worker has, once it is known what computes. Without a GPU it performs as many runs as the settings say. */
+interface Machine {
+  choice: EngineChoice
+  gpu: Gpu | undefined
+  offer: Offer
+  concurrency: number
+}
+
+function smaller(a: number | undefined, b: number | undefined): number | undefined {
+  return a !== undefined && b !== undefined ? Math.min(a, b) : (a ?? b)
+}
+
+async function findMachine(config: Config, log: Logger, signal: AbortSignal): Promise<Machine> {
+  const choice = await findEngine(config, log, signal)
+  const { engine } = choice
+  const gpu = engine.gpu
+    ? await findGpu(engine, { environment: childEnvironment(config.engineThreads), log })
+    : undefined
+  const { gpuSlots } = config
+  const gpuMemory = smaller(config.gpuMemory, gpu?.memoryBytes)
+  const machine = { memoryBytes: config.workerMemory, cores: availableParallelism(), engine: engine.name }
+  const offer = offerOf({ ...machine, gpu: gpu !== undefined, ...(gpu ? { gpuSlots, gpuMemory } : {}) })
+  if (gpu) log.info(`its GPU is ${gpu.name}, ${gpuMemory === undefined ? 'of unknown memory' : gibibytes(gpuMemory)}`)
+  return { choice, gpu, offer, concurrency: gpu ? gpuSlots : config.concurrency }
+}
+
 /** Looks for the engine meanwhile; where one of the two fails, the other does not go on. */
-async function openPartsAndEngine(config: Config, log: Logger, closings: Closing[]) {
+async function openPartsAndMachine(config: Config, log: Logger, closings: Closing[]) {
   const halt = new AbortController()
-  const engine = findEngine(config, log, halt.signal)
+  const machine = findMachine(config, log, halt.signal)
   const parts = openParts(config, log, closings)
   try {
-    return await Promise.all([parts, engine])
+    return await Promise.all([parts, machine])
   } catch (error) {
     halt.abort()
-    await Promise.allSettled([parts, engine])
+    await Promise.allSettled([parts, machine])
     throw error
   }
 }
@@ -89,7 +116,7 @@ async function followRuns(supervisor: Supervisor, ledger: Ledger): Promise<void>
 }
 
 /** Calls what others gave back and this worker has room for. Apart from the heartbeats: the queue may be away. */
-function callForRuns({ concurrency }: Config, supervisor: Supervisor, ledger: Ledger, queue: Queue) {
+function callForRuns(concurrency: number, supervisor: Supervisor, ledger: Ledger, queue: Queue) {
   return repeat(
     heartbeatSeconds,
     async () => {
@@ -121,23 +148,21 @@ async function findEngine(config: Config, log: Logger, signal: AbortSignal): Pro
 /** Signs on and sends heartbeats. */
 async function keepRegistered(
   id: string,
-  config: Config,
-  { engine, rejected }: EngineChoice,
-  offer: Offer,
+  { choice: { engine, rejected }, gpu, offer, concurrency }: Machine,
   { supervisor, ledger, log }: { supervisor: Supervisor; ledger: Ledger; log: Logger },
 ) {
   const self = {
     ...{ id, host: hostname(), pid: process.pid, version: softwareVersion() },
     ...{ engine: engine.name, engineVersion: engine.version, threads: engine.threads, device: engine.device },
-    ...{ rejectedEngines: rejected, concurrency: config.concurrency },
-    ...{ cores: offer.cores, memoryBytes: offer.memoryBytes, offer },
+    ...{ rejectedEngines: rejected, concurrency, cores: offer.cores, memoryBytes: offer.memoryBytes, offer },
+    ...{ gpuName: gpu?.name ?? null, gpuSlots: offer.gpuSlots ?? 0, gpuMemoryBytes: offer.gpuMemory ?? null },
   }
   await ledger.workerStarted(self)
   const heartbeat = repeat(
     heartbeatSeconds,
     async () => {
       const runIds = supervisor.running().map(({ runId }) => runId)
-      if (!(await ledger.heartbeat(id, runIds))) await ledger.workerStarted(self)
+      if (!(await ledger.heartbeat(id, runIds, supervisor.gpu()))) await ledger.workerStarted(self)
       await followRuns(supervisor, ledger)
     },
     (error) => log.warn(`heartbeat: ${(error as Error).message}`),
@@ -165,26 +190,26 @@ export async function startWorker(config: Config): Promise<RunningWorker> {
   try {
     const tracing = config.tracing ? await openTracing('gestalt-worker', softwareVersion()) : untraced
     closings.push(() => tracing.close())
-    const [{ database, ledger, queue, objects }, choice] = await openPartsAndEngine(config, log, closings)
+    const [{ database, ledger, queue, objects }, machine] = await openPartsAndMachine(config, log, closings)
+    const { choice, gpu, offer, concurrency } = machine
     const id = newId()
     const environment = childEnvironment(config.engineThreads)
-    const { engine } = choice
-    const machine = { memoryBytes: config.workerMemory, cores: availableParallelism(), gpu: engine.gpu ?? false }
-    const offer = offerOf({ ...machine, engine: engine.name })
     const placing = { workerId: id, offer, version: softwareVersion() }
     const supervisor = new Supervisor({ ...placing, ledger, queue, config, choice, environment, log, tracing })
+    const watch = gpu?.watch((usage) => supervisor.measured(usage))
+    closings.push(async () => watch?.close())
     const listener = await listenForCancels(database.url, supervisor, ledger)
     closings.push(() => listener.close())
-    const registered = await keepRegistered(id, config, choice, offer, { supervisor, ledger, log })
+    const registered = await keepRegistered(id, machine, { supervisor, ledger, log })
     closings.push(() => registered.close())
-    const caller = callForRuns(config, supervisor, ledger, queue)
+    const caller = callForRuns(concurrency, supervisor, ledger, queue)
     closings.push(() => caller.close())
     const archive = config.keepPointsDays === undefined ? undefined : { objects, days: config.keepPointsDays }
     const reconciler = startReconciler({ ledger, queue, database, archive, log })
     closings.push(() => reconciler.close())
-    const consumer = await queue.work((job) => supervisor.handle(job), { concurrency: config.concurrency })
+    const consumer = await queue.work((job) => supervisor.handle(job), { concurrency })
     closings.push(() => Promise.all([consumer.close(), supervisor.shutdown()]))
-    log.info(`worker ${id} takes up to ${config.concurrency} runs at once`)
+    log.info(`worker ${id} takes up to ${concurrency} runs at once`)
     process.send?.({ type: 'ready', id })
     let stopping: Promise<void> | undefined
     return { id, stop: () => (stopping ??= close()) }

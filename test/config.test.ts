@@ -19,6 +19,8 @@ describe('the settings', () => {
     ['GESTALT_METRICS_PORT', 'on', /GESTALT_METRICS_PORT: 'on' is not a whole number/],
     ['GESTALT_ENGINE', 'cuda', /'cuda' is not one of: auto, webgpu, machine, onnx, tensorflow, wasm, cpu/],
     ['GESTALT_GPU', 'x'.repeat(201), /GESTALT_GPU: is neither a number nor a part of the name/],
+    ['GESTALT_GPU_SLOTS', '0', /GESTALT_GPU_SLOTS: '0' is not a whole number from 1 to 64/],
+    ['GESTALT_GPU_MEMORY', '16GiB', /GESTALT_GPU_MEMORY: '16GiB' is not a whole number from 1048576 to/],
     ['GESTALT_TOKEN', 'short', /has 5 characters; use at least 16/],
     ['GESTALT_HOST', '0.0.0.0', /reachable from other machines: set GESTALT_TOKEN/],
     ['DATABASE_URL', 'mysql://db', /starts with postgresql:\/\//],
@@ -66,6 +68,14 @@ describe('the settings', () => {
       expect(() => read({ GESTALT_ENGINE_THREADS: wrong })).toThrow(
         /GESTALT_ENGINE_THREADS: .*not a whole number from 1/,
       )
+  })
+
+  it('performs as many runs at once on a GPU as elsewhere, unless it is told otherwise', () => {
+    expect(read()).toMatchObject({ concurrency: 1, gpuSlots: 1, gpuMemory: undefined })
+    expect(read({ GESTALT_CONCURRENCY: '2' })).toMatchObject({ concurrency: 2, gpuSlots: 2 })
+    expect(read({ GESTALT_GPU_SLOTS: '3', GESTALT_GPU_MEMORY: '17179869184' })).toMatchObject({
+      ...{ concurrency: 1, gpuSlots: 3, gpuMemory: 2 ** 34 },
+    })
   })
 
   it('sends traces where it is told to, and what performs runs does so too', () => {

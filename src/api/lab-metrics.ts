@@ -1,6 +1,6 @@
 import type { Metric, Registry } from 'prom-client'
 import type { Queue, QueueCounts } from '../jobs/queue.ts'
-import type { Census } from '../store/census.ts'
+import type { Census, CountedWorker } from '../store/census.ts'
 import { bounds, type Measured, type TallyName } from '../store/tallies.ts'
 
 /** The lab as Postgres and the queue show it at one moment; a part that did not answer is absent. */
@@ -86,11 +86,21 @@ function countWorkers({ census }: LabState): Sample[] | undefined {
   return [...groups.values()]
 }
 
-function slots({ census }: LabState): Sample[] | undefined {
+function slots({ census }: LabState, among: (worker: CountedWorker) => boolean = () => true): Sample[] | undefined {
   if (!census) return undefined
-  const online = census.workers.filter(({ state }) => state === 'online')
+  const online = census.workers.filter((worker) => worker.state === 'online' && among(worker))
   const busy = online.reduce((sum, worker) => sum + worker.busy, 0)
   return labelled('state', { busy, free: Math.max(0, online.reduce((sum, worker) => sum + worker.slots, 0) - busy) })
+}
+
+type GpuNumber = 'gpuMemoryBytes' | 'gpuUsedBytes' | 'gpuUtilisation'
+
+/** A number of the GPU of each worker that is online and knows it. */
+function ofGpus(number: GpuNumber): Family['read'] {
+  return ({ census }) =>
+    census?.workers.flatMap(({ id, host, state, gpu, [number]: value }) =>
+      state === 'online' && gpu !== null && value !== null ? [{ labels: { worker: id, host, gpu }, value }] : [],
+    )
 }
 
 const families: readonly Family[] = [
@@ -113,7 +123,23 @@ const families: readonly Family[] = [
     ({ census }) => census && [{ value: census.oldestWait ?? 0 }],
   ),
   gauge('gestalt_workers', 'Workers of the last day, by state, engine and version.', countWorkers),
-  gauge('gestalt_worker_slots', 'Runs that the workers online can perform at once, by whether one is there.', slots),
+  gauge('gestalt_worker_slots', 'Runs that the workers online can perform at once, by whether one is there.', (state) =>
+    slots(state),
+  ),
+  gauge('gestalt_gpu_slots', 'The same of the workers online that compute on a GPU.', (state) =>
+    slots(state, ({ gpu }) => gpu !== null),
+  ),
+  gauge(
+    'gestalt_gpu_utilisation_ratio',
+    'Share of the time that something computed on the GPU of a worker, as nvidia-smi says.',
+    ofGpus('gpuUtilisation'),
+  ),
+  gauge('gestalt_gpu_memory_bytes', 'Memory of the GPU that runs of a worker may take.', ofGpus('gpuMemoryBytes')),
+  gauge(
+    'gestalt_gpu_memory_used_bytes',
+    'Memory in use on the GPU of a worker, by whomever, as nvidia-smi says.',
+    ofGpus('gpuUsedBytes'),
+  ),
   gauge(
     'gestalt_worker_last_heartbeat_timestamp_seconds',
     'When each worker that has not stopped was last heard of.',

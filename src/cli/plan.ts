@@ -1,5 +1,5 @@
 import type { Config } from '../config.ts'
-import { parseDefinition } from '../experiments/definition.ts'
+import { type Definition, parseDefinition } from '../experiments/definition.ts'
 import { type Plan, planExperiment } from '../experiments/plan.ts'
 import { openDatasetBytes } from './dataset.ts'
 import { describeError, exitCodeOf, exitCodes, explain, type Output, size } from './output.ts'
@@ -38,6 +38,17 @@ function tapsInWords(taps: Plan['taps']): string {
   return layers.map(([name, shape]) => `${name} ${shape.join('x')}`).join(', ')
 }
 
+/** What only some workers have; nothing where any will do. */
+function resourceLines({ gpu, gpuMemory, engine, cores, memoryBytes }: Definition['resources']): string[] {
+  const asked = [
+    ...(gpu ? [`a GPU${gpuMemory === undefined ? '' : ` with ${size(gpuMemory)} left`}`] : []),
+    ...(engine === 'any' ? [] : [`the engine ${engine}`]),
+    ...(cores > 1 ? [`${cores} cores`] : []),
+    ...(memoryBytes > 0 ? [`${size(memoryBytes)} of memory`] : []),
+  ]
+  return asked.length > 0 ? [`  asks for         ${asked.join(', ')}`] : []
+}
+
 function inWords({ definition, ...it }: Plan): string {
   return [
     `${definition.name}: ${definition.method.name} on ${definition.dataset.name}, net ${definition.net.name}`,
@@ -49,6 +60,7 @@ function inWords({ definition, ...it }: Plan): string {
     `  memory           about ${size(it.memoryBytes)}`,
     `  disk             about ${size(it.diskBytes)}`,
     `  taps             ${tapsInWords(it.taps)}`,
+    ...resourceLines(definition.resources),
     ...startLines(it),
   ].join('\n')
 }

@@ -5,7 +5,10 @@ export interface Started {
   version: string
   threads: number
   device: string
+  /** Whether `device` is a GPU. */
   gpu?: boolean
+  /** Of the GPU in bytes, where the engine knows it. */
+  gpuMemory?: number
   /** Gives back what it holds, where it does not serve. */
   dispose?(): void
 }

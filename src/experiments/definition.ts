@@ -3,7 +3,7 @@ import { type Static, type TObject, type TSchema, Type } from 'typebox'
 import { type Augmentation, augmentationSchema } from '../data/augment.ts'
 import { datasets } from '../data/index.ts'
 import { engines } from '../engines.ts'
-import { InvalidDefinition } from '../errors.ts'
+import { type Fault, InvalidDefinition } from '../errors.ts'
 import { evaluations } from '../models/evaluations/index.ts'
 import { methods } from '../models/methods/index.ts'
 import { nets } from '../models/nets/index.ts'
@@ -40,7 +40,7 @@ export interface Definition {
   evaluations: Choice<typeof evaluations>[]
   embeddings: { dtype: 'f32' | 'f16' }
   expected: Expected[]
-  resources: { gpu: boolean; engine: string; cores: number; memoryBytes: number }
+  resources: { gpu: boolean; gpuMemory?: number; engine: string; cores: number; memoryBytes: number }
 }
 
 // A line of text: no control characters, no half of a surrogate pair (neither fits into the database), not only blanks.
@@ -121,7 +121,16 @@ const resolvedSchema = Type.Object(
     expected: expectedSchema,
     resources: Type.Object(
       {
-        gpu: Type.Boolean({ default: false, description: 'Whether only a worker with a GPU may take it.' }),
+        gpu: Type.Boolean({ default: false, description: 'Whether only a worker that computes on a GPU may take it.' }),
+        gpuMemory: Type.Optional(
+          Type.Integer({
+            minimum: 2 ** 20,
+            maximum: 2 ** 50,
+            description:
+              'Memory of the GPU that its worker must have left, in bytes; asks for a GPU. Without it, a run counts as ' +
+              'an even share of its worker.',
+          }),
+        ),
         engine: Type.Enum(['any', ...engines], {
           default: 'any',
           description: 'What it must be computed by, or any.',
@@ -161,6 +170,13 @@ const validate = new Ajv2020({
   strictTypes: false,
 }).compile(written)
 
+/** A GPU's memory asks for a GPU: who says that none is needed has to take one of the two back. */
+function contradictions(value: unknown): Fault[] {
+  const { gpu, gpuMemory } = (value as { resources?: Record<string, unknown> } | null)?.resources ?? {}
+  if (gpu !== false || gpuMemory === undefined) return []
+  return [{ pointer: '/resources/gpu', detail: 'is false, and gpuMemory asks for a GPU; leave one of the two out' }]
+}
+
 /**
  * What a person wrote, as a Definition with every default in place. Throws InvalidDefinition with all faults, each
  * with a JSON pointer and what would have been right; nothing is dropped, coerced or guessed.
@@ -168,6 +184,9 @@ const validate = new Ajv2020({
 export function parseDefinition(value: unknown): Definition {
   const oversize = oversizeFault(value)
   if (oversize) throw new InvalidDefinition([oversize])
-  if (!validate(value)) throw new InvalidDefinition(toFaults(validate.errors ?? []))
-  return withDefaults(written, value) as Definition
+  const faults = [...(validate(value) ? [] : toFaults(validate.errors ?? [])), ...contradictions(value)]
+  if (faults.length > 0) throw new InvalidDefinition(faults)
+  const definition = withDefaults(written, value) as Definition
+  const { resources } = definition
+  return { ...definition, resources: { ...resources, gpu: resources.gpu || resources.gpuMemory !== undefined } }
 }

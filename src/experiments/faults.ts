@@ -71,7 +71,10 @@ function wrongValue(error: ErrorObject): Fault {
       pointer: error.instancePath,
       detail: `has the same item twice, at places ${error.params.i} and ${error.params.j}; each may stand once`,
     }
-  const hint = error.keyword === 'pattern' && schema.description ? ` (${schema.description})` : ''
+  // A size written as text ('8GiB') is told its unit as well.
+  const unclear =
+    error.keyword === 'pattern' || (error.keyword === 'type' && /\bbytes\b/.test(schema.description ?? ''))
+  const hint = unclear && schema.description ? ` (${schema.description})` : ''
   return {
     pointer: error.instancePath,
     detail: `is ${show(error.data)}; it should be ${inWords(schema)}${hint}`,

@@ -1,4 +1,4 @@
-import { InvalidDefinition } from '../errors.ts'
+import { type Fault, InvalidDefinition } from '../errors.ts'
 import { type Definition, definitionVersion, parseDefinition } from './definition.ts'
 import { listUnits, unitKinds } from './units.ts'
 
@@ -11,14 +11,21 @@ export interface Needs {
   memoryBytes: number
   cores: number
   gpu: boolean
+  /** Bytes of the GPU's memory; where absent, an even share of what its worker has. */
+  gpuMemory?: number
   /** The engine it must be computed by; 'any' of them. */
   engine: string
   /** The version of the software that accepted it. */
   software?: string
 }
 
-/** What a worker has; its memory is for all its runs together. */
-export interface Offer extends Omit<Needs, 'software'> {}
+/** What a worker has; its memory and that of its GPU are for all its runs together. */
+export interface Offer extends Omit<Needs, 'software'> {
+  /** Runs at once on its GPU. */
+  gpuSlots?: number
+  /** Why its GPU, which it had before, does not serve now. */
+  gpuFault?: string
+}
 
 const singular = { methods: 'method', nets: 'net', datasets: 'dataset', evaluations: 'evaluation' } as const
 
@@ -35,11 +42,34 @@ export function needsOf(definition: Definition, memoryBytes: number): Needs {
   return { version, units: [...units], ...resources, memoryBytes: resources.memoryBytes || memoryBytes }
 }
 
-export function offerOf(machine: Pick<Offer, 'memoryBytes' | 'cores' | 'gpu' | 'engine'>): Offer {
+/** Engines that compute on processors alone, whatever else a machine has. */
+const processorEngines: readonly string[] = ['machine', 'onnx', 'wasm', 'cpu']
+
+/** What no worker can have. */
+export function checkResources({ gpu, engine }: Definition['resources']): Fault[] {
+  if (!gpu || !processorEngines.includes(engine)) return []
+  const detail = `'${engine}' computes on no GPU, and the resources ask for one; leave it out, or ask for no GPU`
+  return [{ pointer: '/resources/engine', detail }]
+}
+
+export function offerOf(
+  machine: Pick<Offer, 'memoryBytes' | 'cores' | 'gpu' | 'gpuMemory' | 'gpuSlots' | 'engine'>,
+): Offer {
   return { version: definitionVersion, units: knownUnits(), ...machine }
 }
 
-const gibibytes = (bytes: number) => `${(bytes / 2 ** 30).toFixed(1)} GiB`
+export const gibibytes = (bytes: number) => `${(bytes / 2 ** 30).toFixed(1)} GiB`
+
+/** Why a worker's GPU is none for a run; undefined where it is one, or none is asked for. */
+function whyNoGpu(needs: Partial<Needs>, { gpu, gpuMemory, gpuFault }: Partial<Offer>): string | undefined {
+  if (!needs.gpu) return undefined
+  if (!gpu) return gpuFault === undefined ? 'it has no GPU' : `its GPU does not serve: ${gpuFault}`
+  if (needs.gpuMemory === undefined) return undefined
+  if (gpuMemory === undefined)
+    return 'it does not know how much memory its GPU has (GESTALT_GPU_MEMORY would tell), and the run asks for some'
+  if (needs.gpuMemory <= gpuMemory) return undefined
+  return `its GPU has ${gibibytes(gpuMemory)} of memory, and the run needs ${gibibytes(needs.gpuMemory)}`
+}
 
 /**
  * Why a worker can never perform a run, a reason each; none where it can. Runs and workers of versions that did not say
@@ -52,7 +82,8 @@ export function whyUnfit(needs: Partial<Needs>, offer: Partial<Offer>): string[]
   if ((needs.version ?? 0) > (offer.version ?? definitionVersion))
     reasons.push(`its software reads definitions up to version ${offer.version}, and this one is ${needs.version}`)
   if (unknown.length > 0) reasons.push(`its software does not know: ${unknown.join(', ')}`)
-  if (needs.gpu && !offer.gpu) reasons.push('it has no GPU')
+  const noGpu = whyNoGpu(needs, offer)
+  if (noGpu) reasons.push(noGpu)
   if (needs.engine && needs.engine !== 'any' && offer.engine && needs.engine !== offer.engine)
     reasons.push(`it computes on ${offer.engine}, not on ${needs.engine}`)
   if ((needs.cores ?? 0) > (offer.cores ?? Infinity)) reasons.push(`it has ${offer.cores} cores of ${needs.cores}`)
@@ -78,32 +109,39 @@ export function whyUnreadable(definition: unknown, { software }: Partial<Needs>,
   }
 }
 
-/** Whether a worker that performs these has memory for one more. */
-export function hasRoom(needs: Partial<Needs>, offer: Offer, live: readonly Partial<Needs>[]): boolean {
+/** Bytes of a worker's GPU that a run counts as; every run of a worker with a GPU computes on it. */
+function gpuShare({ gpuMemory }: Partial<Needs>, offer: Offer): number {
+  return gpuMemory ?? Math.floor((offer.gpuMemory ?? 0) / (offer.gpuSlots ?? 1))
+}
+
+/**
+ * Bytes of its GPU that a worker which performs these can give a further run; undefined where it has none or does not
+ * know. `cardFree`: what nobody uses of the card's memory, as measured: other programs may take of it.
+ */
+export function gpuLeft(offer: Offer, live: readonly Partial<Needs>[], cardFree = Infinity): number | undefined {
+  if (!offer.gpu || offer.gpuMemory === undefined) return undefined
+  const promised = live.reduce((sum, each) => sum + gpuShare(each, offer), 0)
+  return Math.max(0, Math.min(offer.gpuMemory - promised, cardFree))
+}
+
+/**
+ * Why a worker that performs these has no memory for one more now; undefined where it has. Who is alone may take all
+ * that there is, unless it says how much of the GPU it needs and others than our runs have that.
+ */
+export function whyNoRoom(
+  needs: Partial<Needs>,
+  offer: Offer,
+  live: readonly Partial<Needs>[],
+  cardFree?: number,
+): string | undefined {
   const taken = live.reduce((sum, each) => sum + (each.memoryBytes ?? 0), 0)
-  return live.length === 0 || taken + (needs.memoryBytes ?? 0) <= offer.memoryBytes
-}
-
-/** A worker that is there, as one that waits sees it. */
-export interface Seen {
-  offer: Partial<Offer>
-  concurrency: number
-  runIds: readonly string[]
-}
-
-/** Why a run that is queued has not begun, for a person. */
-export function whyWaiting(needs: Partial<Needs>, workers: readonly Seen[]): string {
-  if (workers.length === 0) return "no worker is there: start one with 'gestalt worker'"
-  const fitting = workers.filter(({ offer }) => whyUnfit(needs, offer).length === 0)
-  if (fitting.length === 0) {
-    const reasons = [...new Set(workers.flatMap(({ offer }) => whyUnfit(needs, offer)))]
-    const all =
-      workers.length === 1 ? 'the only worker cannot take it' : `none of ${workers.length} workers can take it`
-    return `${all}: ${reasons.join('; ')}`
-  }
-  const busy = fitting.filter(({ runIds, concurrency }) => runIds.length >= concurrency)
-  if (busy.length < fitting.length) return 'it is about to be taken'
-  return fitting.length === 1
-    ? 'the worker that can take it is busy'
-    : `all ${fitting.length} workers that can take it are busy`
+  if (live.length > 0 && taken + (needs.memoryBytes ?? 0) > offer.memoryBytes)
+    return 'the runs at work here leave too little memory for it'
+  const asked = needs.gpuMemory
+  const left = gpuLeft(offer, live, asked === undefined ? undefined : cardFree)
+  if (left === undefined || (asked === undefined && live.length === 0)) return undefined
+  const share = gpuShare(needs, offer)
+  if (share <= left) return undefined
+  const wanted = asked === undefined ? `its share of ${gibibytes(share)}` : gibibytes(share)
+  return `its GPU has ${gibibytes(left)} of ${gibibytes(offer.gpuMemory!)} free, and the run needs ${wanted}`
 }

@@ -10,6 +10,7 @@ import { checkCourse, courseOf, stepFaults } from './course.ts'
 import type { Definition } from './definition.ts'
 import { checkExpected } from './expected.ts'
 import type { From, Origins } from './from.ts'
+import { checkResources } from './placement.ts'
 import { checkFrom, planStart, type StartPlan } from './start.ts'
 import { checkViews } from './views.ts'
 
@@ -201,7 +202,7 @@ async function findStart(
 export async function planExperiment(asked: Definition, bytes: ByteSource, origins?: Origins): Promise<Plan> {
   const faults: Fault[] = []
   const units = chosenUnits(asked)
-  faults.push(...checkExpected(asked.expected, asked.evaluations))
+  faults.push(...checkExpected(asked.expected, asked.evaluations), ...checkResources(asked.resources))
   const { dataset, net, method } = units
   const corpus = await attempt(faults, '/dataset', () => dataset.unit.describe(dataset.parameters, bytes))
   const netPlan = corpus && (await attempt(faults, '/net', () => net.unit.plan(net.parameters, corpus.imageShape)))

@@ -46,7 +46,10 @@ export interface EngineRecord {
   version: string
   threads: number
   device: string
+  /** Whether `device` is a GPU. */
   gpu?: boolean
+  /** Of the GPU in bytes, where the engine knows it. */
+  gpuMemory?: number
 }
 
 /** An engine that was tried and does not serve on a machine. */

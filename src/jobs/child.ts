@@ -1,9 +1,9 @@
 // The process that performs one run: the worker forks it, hands it a task, and reads its outcome.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { softwareVersion } from '../config.ts'
-import { describeEngine, describeRejection } from '../engine/choice.ts'
+import { describeEngine, describeRejection, type EngineChoice } from '../engine/choice.ts'
 import { chooseEngine } from '../engine/choose.ts'
-import { Superseded } from '../errors.ts'
+import { Superseded, Unavailable } from '../errors.ts'
 import type { Logger, StopReason } from '../experiments/context.ts'
 import { parseDefinition } from '../experiments/definition.ts'
 import { perform } from '../experiments/perform.ts'
@@ -15,6 +15,7 @@ import { openRunContext } from '../store/run-context.ts'
 import { openTracing, type Span, untraced } from '../tracing.ts'
 import { answerWorker } from './child-life.ts'
 import { failureOf } from './failures.ts'
+import type { GpuUsage } from './gpu-watch.ts'
 import type { ChildConfig, FromChild, ToChild } from './messages.ts'
 import { startSampling } from './sampling.ts'
 
@@ -53,8 +54,25 @@ async function performTraced(task: Task): Promise<FromChild> {
   }
 }
 
-async function performRun({ runId, attempt, definition, config }: Task, span: Span): Promise<FromChild> {
-  const { engine, rejected } = await chooseEngine(config.engine, { threads: config.engineThreads, gpu: config.gpu })
+/** Why what computes here is no GPU; undefined where it is one. An engine without its GPU may not even start. */
+async function findEngine({ config, gpu }: Task): Promise<EngineChoice | string> {
+  try {
+    const choice = await chooseEngine(config.engine, { threads: config.engineThreads, gpu: config.gpu })
+    return gpu && !choice.engine.gpu ? `it would compute on ${describeEngine(choice.engine)}` : choice
+  } catch (error) {
+    if (gpu && error instanceof Unavailable) return error.message
+    throw error
+  }
+}
+
+/** Hears how the GPU is, once something computes on it. */
+let onGpu: (usage: GpuUsage) => void = () => {}
+
+async function performRun(task: Task, span: Span): Promise<FromChild> {
+  const { runId, attempt, definition, config } = task
+  const found = await findEngine(task)
+  if (typeof found === 'string') return { type: 'lacks-gpu', reason: found }
+  const { engine, rejected } = found
   const pool = openPool({ url: databaseUrl(config), max: 2, name: 'gestalt-child' })
   try {
     const objects = openObjects(config, { patienceSeconds: config.objectsPatienceSeconds, onWait: tellWait })
@@ -70,6 +88,7 @@ async function performRun({ runId, attempt, definition, config }: Task, span: Sp
     const endSampling = startSampling(context)
     try {
       await context.recordEngine(engine)
+      if (engine.gpu) onGpu = (usage) => context.gpu(usage)
       tellEngine(context.log, engine, [...(config.passedOver ?? []), ...rejected])
       const outcome = await perform(parseDefinition(definition), context)
       return outcome === 'succeeded' ? { type: outcome } : { type: outcome, reason: context.stop.reason as StopReason }
@@ -106,7 +125,8 @@ function databaseUrl(config: ChildConfig): string {
 }
 
 answerWorker((message: ToChild) => {
-  if (message.type !== 'stop') return performTraced(message)
-  stop.abort(message.reason)
+  if (message.type === 'perform') return performTraced(message)
+  if (message.type === 'stop') stop.abort(message.reason)
+  else onGpu(message.usage)
   return undefined
 })

@@ -15,11 +15,23 @@ export function retryDelay(losses: number, cause: 'crash' | 'unavailable'): numb
   return Math.min(2 ** losses, 30)
 }
 
+/** Seconds for which a worker whose GPU did not serve, n times in a row, takes no run that asks for one. */
+export function gpuPause(times: number): number {
+  return Math.min(60 * 2 ** (times - 1), 3600)
+}
+
 const outOfMemory =
   /out of memory|memory size exceeded|allocation failed|failed to allocate|bad[_ ]alloc|cannot allocate memory/i
 export const memoryCure =
   'lower training.batchSize, use a smaller net or dataset limit, run fewer runs at once (GESTALT_CONCURRENCY), or give ' +
   'the worker more memory'
+
+const gpuMemoryCure =
+  'lower training.batchSize, use a smaller net, ask for a GPU with more memory (resources.gpuMemory), or run fewer at once ' +
+  'on it (GESTALT_GPU_SLOTS)'
+
+/** Which memory ran out shows in the words of whoever wanted it. */
+const cureOf = (said: string) => (/\b(gpu|cuda|vram|vulkan|device memory)\b/i.test(said) ? gpuMemoryCure : memoryCure)
 
 /** An error as its owner reads it, without a stack trace, and whether waiting may help. */
 export function failureOf(error: unknown): { failure: Failure; again: boolean } {
@@ -34,7 +46,7 @@ export function failureOf(error: unknown): { failure: Failure; again: boolean } 
   }
   const said = error instanceof Error ? error.message : String(error)
   if (outOfMemory.test(said))
-    return { failure: { code: 'out-of-memory', message: `memory ran out: ${said}`, cure: memoryCure }, again: false }
+    return { failure: { code: 'out-of-memory', message: `memory ran out: ${said}`, cure: cureOf(said) }, again: false }
   const cure = "this is a fault in Gestalt rather than in the definition: the worker's log has the details"
   return { failure: { code: 'internal', message: said, cure }, again: false }
 }
@@ -45,9 +57,9 @@ export function failureOf(error: unknown): { failure: Failure; again: boolean } 
  */
 export function memoryFailure({ code, signal, lastWords }: Ending): Failure | undefined {
   if (signal === 'SIGKILL' || !outOfMemory.test(lastWords.join('\n'))) return undefined
-  const words = lastWords.filter((line) => outOfMemory.test(line)).at(-1)!
+  const words = lastWords.findLast((line) => outOfMemory.test(line))!
   const message = `memory ran out, and the process that performed it broke off (${signal ?? `exit code ${code}`}): ${words}`
-  return { code: 'out-of-memory', message: message.slice(0, 600), cure: memoryCure }
+  return { code: 'out-of-memory', message: message.slice(0, 600), cure: cureOf(words) }
 }
 
 /** What became of a run whose children ended without a word, `losses` times in a row. */

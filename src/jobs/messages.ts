@@ -3,6 +3,7 @@ import type { EngineChoice } from '../engine/choice.ts'
 import type { Fault } from '../errors.ts'
 import type { StopReason } from '../experiments/context.ts'
 import type { Failure, RejectedEngine } from '../experiments/run.ts'
+import type { GpuUsage } from './gpu-watch.ts'
 
 /** The settings that a child needs; it does not learn the others. */
 export type ChildConfig = Pick<
@@ -24,7 +25,7 @@ export type ChildConfig = Pick<
   objectsPatienceSeconds: number
 }
 
-/** What the worker tells the child: one task first, later perhaps to stop at the next step boundary. */
+/** What the worker tells the child: one task first, then how its GPU is, and perhaps to stop at the next step boundary. */
 export type ToChild =
   | {
       type: 'perform'
@@ -32,10 +33,14 @@ export type ToChild =
       attempt: number
       definition: unknown
       config: ChildConfig
+      /** Whether it may be computed on nothing but a GPU. */
+      gpu: boolean
       /** Where the attempt stands in a trace. */
       traceparent?: string | undefined
     }
   | { type: 'stop'; reason: StopReason }
+  /** How the GPU is that it computes on. */
+  | { type: 'gpu'; usage: GpuUsage }
 
 /** What the process that tries engines is asked; `skip` names candidates that need no trial. */
 export interface ToEngineChild {
@@ -77,3 +82,5 @@ export type FromChild =
   /** `again`: what was missing may be there later. */
   | { type: 'failed'; failure: Failure; again: boolean }
   | { type: 'superseded' }
+  /** A GPU was asked for, and what computes here now is none. */
+  | { type: 'lacks-gpu'; reason: string }

@@ -1,11 +1,21 @@
 import type { EngineChoice } from '../engine/choice.ts'
 import type { Logger, StopReason } from '../experiments/context.ts'
-import { hasRoom, type Needs, type Offer, whyUnfit, whyUnreadable } from '../experiments/placement.ts'
+import { gpuLeft, type Needs, type Offer, whyNoRoom, whyUnfit, whyUnreadable } from '../experiments/placement.ts'
 import type { Failure } from '../experiments/run.ts'
 import type { Fence, Ledger, Outcome, Run } from '../store/ledger.ts'
+import type { GpuState } from '../store/rows.ts'
 import { type Span, type Tracing, untraced } from '../tracing.ts'
 import { type Child, type Ending, startChild } from './child-process.ts'
-import { crashFailure, memoryCure, memoryFailure, mostLosses, retryDelay, vanishedFailure } from './failures.ts'
+import {
+  crashFailure,
+  gpuPause,
+  memoryCure,
+  memoryFailure,
+  mostLosses,
+  retryDelay,
+  vanishedFailure,
+} from './failures.ts'
+import type { GpuUsage } from './gpu-watch.ts'
 import type { ChildConfig } from './messages.ts'
 import { patiently } from './patience.ts'
 import type { Queue } from './queue.ts'
@@ -49,11 +59,13 @@ interface Verdict {
   delay?: number
 }
 
+const released: Outcome = { state: 'queued', outcome: 'released' }
+
 /** What being stopped for a reason makes of a run. */
 const stopped: Record<StopReason, Outcome | undefined> = {
   cancelled: { state: 'cancelled' },
   paused: { state: 'paused' },
-  'shutting-down': { state: 'queued', outcome: 'released' },
+  'shutting-down': released,
   superseded: undefined,
 }
 
@@ -85,6 +97,9 @@ export class Supervisor {
   /** Why runs were left to others: said once. */
   private readonly declined = new Map<string, string>()
   private readonly halt = new AbortController()
+  private gpuUsage: GpuUsage = {}
+  /** Why the GPU did not serve, how often in a row, and until when no run that asks for one is taken. */
+  private gpuFault: { reason: string; times: number; until: number } | undefined
 
   constructor(options: SupervisorOptions) {
     this.options = options
@@ -119,23 +134,31 @@ export class Supervisor {
 
   /** Whether this worker has what a run needs, and has it left. */
   private async suits(runId: string, place: Live): Promise<boolean> {
-    const { ledger, offer, version = '', log } = this.options
+    const { ledger, version = '', log } = this.options
+    const offer = this.offerNow()
     if (!offer) return true
     const run = (await this.patiently(() => ledger.runs([runId]))).get(runId)
     if (run?.state !== 'queued') return true
     const unreadable = whyUnreadable(run.definition, run.needs, version)
     const reasons = [...whyUnfit(run.needs, offer), ...(unreadable ? [unreadable] : [])]
-    const room = hasRoom(run.needs, offer, this.others(runId))
-    if (reasons.length === 0 && room) {
+    const noRoom = whyNoRoom(run.needs, offer, this.others(runId), this.gpuUsage.freeBytes)
+    if (reasons.length === 0 && !noRoom) {
       place.needs = run.needs
       this.declined.delete(runId)
       return true
     }
-    const reason = reasons.join('; ') || 'the runs at work here leave too little memory for it'
+    const reason = reasons.join('; ') || noRoom!
     if (this.declined.get(runId) !== reason) log.info(`run ${runId} is left to another worker: ${reason}`)
     if (this.declined.size >= mostRemembered) this.declined.clear()
     this.declined.set(runId, reason)
     return false
+  }
+
+  /** What this worker has: without its GPU for a while after that did not serve. */
+  private offerNow(): Offer | undefined {
+    const { offer } = this.options
+    if (!offer || !this.gpuFault || Date.now() >= this.gpuFault.until) return offer
+    return { ...offer, gpu: false, gpuFault: this.gpuFault.reason }
   }
 
   private others(runId: string): Partial<Needs>[] {
@@ -144,11 +167,26 @@ export class Supervisor {
 
   /** Of runs that wait, those that this worker has room for now, at most as many as it could begin. */
   couldTake<R extends { id: string; needs: Partial<Needs> }>(waiting: readonly R[], concurrency: number): R[] {
-    const { offer } = this.options
+    const offer = this.offerNow()
     const free = concurrency - this.live.size
     if (!offer || free <= 0) return []
-    const fits = ({ id, needs }: R) => whyUnfit(needs, offer).length === 0 && hasRoom(needs, offer, this.others(id))
-    return waiting.filter(fits).slice(0, free)
+    const hasRoom = ({ id, needs }: R) => !whyNoRoom(needs, offer, this.others(id), this.gpuUsage.freeBytes)
+    return waiting.filter((run) => whyUnfit(run.needs, offer).length === 0 && hasRoom(run)).slice(0, free)
+  }
+
+  /** Takes in how the GPU is, and lets the runs at work know. */
+  measured(usage: GpuUsage): void {
+    this.gpuUsage = usage
+    for (const { child } of this.live.values()) child?.tell({ type: 'gpu', usage })
+  }
+
+  /** The GPU, for those who look at this worker. */
+  gpu(): GpuState {
+    const { utilisation, usedBytes, freeBytes } = this.gpuUsage
+    const offer = this.offerNow()
+    const left = offer && gpuLeft(offer, this.others(''), freeBytes)
+    const measured = { gpuUsedBytes: usedBytes ?? null, gpuUtilisation: utilisation ?? null }
+    return { ...measured, gpuFreeBytes: left ?? null, gpuFault: offer?.gpuFault ?? null }
   }
 
   /** Asks the child of a run to stop at the next step boundary; nothing where the run is not performed here. */
@@ -186,7 +224,7 @@ export class Supervisor {
     place.killer = setTimeout(() => child.kill(), (this.options.graceSeconds ?? 20) * 1000)
   }
 
-  private async attempt({ id: runId, definition }: Run, place: Live): Promise<Verdict> {
+  private async attempt({ id: runId, definition, needs }: Run, place: Live): Promise<Verdict> {
     const { ledger, environment, log } = this.options
     if (place.reason) return { outcome: stopped[place.reason] }
     const losses = await this.patiently(() => ledger.losses(runId))
@@ -194,12 +232,14 @@ export class Supervisor {
     const { attempt } = place
     const { traceparent } = place.span ?? {}
     const config = childConfig(this.options)
-    const task = { type: 'perform', runId, attempt, definition, config, traceparent } as const
+    const gpu = needs.gpu === true
+    const task = { type: 'perform', runId, attempt, definition, config, gpu, traceparent } as const
     const child = startChild(task, { environment, log: named(log, `run ${runId} attempt ${attempt}`) })
     log.info(`run ${runId}: attempt ${attempt} started in process ${child.pid}`)
     place.child = child
     if (place.reason) this.press(place, child, place.reason)
     const ending = await child.ended
+    if (gpu && ending.said && ending.said.type !== 'lacks-gpu') this.gpuFault = undefined
     if (!ending.said) log.warn(`run ${runId}: process ${child.pid} was lost (${ending.signal ?? ending.code})`)
     if (!ending.said && ending.signal === 'SIGKILL' && !place.reason)
       log.warn(`run ${runId}: if nobody killed it, the system did for want of memory: ${memoryCure}`)
@@ -211,11 +251,23 @@ export class Supervisor {
     if (said?.type === 'succeeded') return { outcome: { state: 'succeeded' } }
     if (said?.type === 'superseded') return { outcome: undefined }
     if (said?.type === 'stopped') return { outcome: stopped[said.reason] }
+    if (said?.type === 'lacks-gpu') return this.withoutGpu(runId, said.reason, reason)
     if (said?.type === 'failed' && !said.again) return failed(said.failure)
     if (reason) return { outcome: stopped[reason] }
     const memory = said ? undefined : memoryFailure(ending)
     if (memory) return failed(memory)
     return this.retry(runId, ending)
+  }
+
+  /** For another worker, or for this one once its GPU serves again: it is never computed on the processor instead. */
+  private withoutGpu(runId: string, fault: string, reason: StopReason | undefined): Verdict {
+    const times = (this.gpuFault?.times ?? 0) + 1
+    const seconds = gpuPause(times)
+    this.gpuFault = { reason: fault, times, until: Date.now() + seconds * 1000 }
+    this.options.log.warn(
+      `run ${runId} asks for a GPU, and none computes here now: ${fault}; it is left to others, and for ${seconds} s no such run is taken`,
+    )
+    return { outcome: reason ? stopped[reason] : released }
   }
 
   /** The attempt ended without an answer that would come again: another one follows, within bounds. */

@@ -14,6 +14,11 @@ export interface CountedWorker {
   heartbeat: number
   slots: number
   busy: number
+  /** Null where it computes on the processor; the rest is null where it is not known. */
+  gpu: string | null
+  gpuMemoryBytes: number | null
+  gpuUsedBytes: number | null
+  gpuUtilisation: number | null
 }
 
 /** The state of the whole lab at one moment. */
@@ -36,7 +41,8 @@ const census = `SELECT
   (SELECT extract(epoch FROM now() - min(queued_at))::float8 FROM runs WHERE state = 'queued') AS "oldestWait",
   (SELECT json_agg(worker) FROM (
     SELECT id, host, engine, version, extract(epoch FROM heartbeat_at)::float8 AS heartbeat, concurrency AS slots,
-      cardinality(run_ids) AS busy, CASE WHEN stopped_at IS NOT NULL THEN 'stopped'
+      cardinality(run_ids) AS busy, gpu_name AS gpu, gpu_memory_bytes AS "gpuMemoryBytes",
+      gpu_used_bytes AS "gpuUsedBytes", gpu_utilisation AS "gpuUtilisation", CASE WHEN stopped_at IS NOT NULL THEN 'stopped'
         WHEN heartbeat_at < now() - make_interval(secs => ${silence.lost}) THEN 'lost'
         WHEN heartbeat_at < now() - make_interval(secs => ${silence.unknown}) THEN 'unknown' ELSE 'online' END AS state
     FROM workers WHERE heartbeat_at > now() - interval '1 day' ORDER BY heartbeat_at DESC LIMIT 1000

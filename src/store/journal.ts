@@ -29,6 +29,8 @@ const longestLine = 20_000
 /** What a run says all the time: metrics, log lines, samples, progress. Kept in memory, written in batches. */
 export interface Journal {
   points(points: readonly Point[]): void
+  /** Points that nobody fails for. */
+  extra(points: readonly Point[]): void
   line(level: LogLine['level'], text: string): void
   sample(usage: Usage): void
   /** `steps`: how many were taken since it was told last. */
@@ -115,6 +117,10 @@ class BatchedJournal implements Journal {
     this.waiting.points.push(...points)
     if (this.waiting.points.length > mostPoints) this.break(this.full('points'))
     this.schedule(this.waiting.points.length >= flushAt ? 0 : pace)
+  }
+
+  extra(points: readonly Point[]): void {
+    if (!this.broken && !this.closed && points.length > 0) this.points(points)
   }
 
   line(level: LogLine['level'], text: string): void {

@@ -139,7 +139,19 @@ export interface Event {
   data: unknown
 }
 
-export interface Worker {
+/** The GPU of a worker as it is now; null where that is not known. Sizes are bytes. */
+export interface GpuState {
+  /** What it could give a further run. */
+  gpuFreeBytes: number | null
+  /** In use on the card, by whomever. */
+  gpuUsedBytes: number | null
+  /** Share of the time that something computed on it, [0, 1]. */
+  gpuUtilisation: number | null
+  /** Why it does not serve now. */
+  gpuFault: string | null
+}
+
+export interface Worker extends GpuState {
   id: string
   host: string
   pid: number
@@ -153,6 +165,13 @@ export interface Worker {
   cores: number
   memoryBytes: number
   concurrency: number
+  /** What its runs compute on where that is a GPU; null otherwise. */
+  gpuName: string | null
+  /** Runs at once on it; 0 where there is none. */
+  gpuSlots: number
+  /** What its runs may take of its memory together; null where nobody knows. */
+  gpuMemoryBytes: number | null
+  /** Without the GPU while that does not serve. */
   offer: Partial<Offer>
   runIds: string[]
   startedAt: Date

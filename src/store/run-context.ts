@@ -34,6 +34,8 @@ export interface ServiceContext extends RunContext {
   /** What computes this attempt. */
   recordEngine(engine: EngineRecord): Promise<void>
   sample(usage: Usage): void
+  /** How the GPU that computes is: metrics of the step at work, one of each a step. */
+  gpu(usage: { utilisation?: number; usedBytes?: number }): void
   /** Gives up what has not been flushed. */
   close(): Promise<void>
 }
@@ -120,6 +122,8 @@ export async function openRunContext(options: RunContextOptions): Promise<Servic
   await files.write(async () => {})
   /** Up to which step this attempt has trained; it goes on from a checkpoint, not from the beginning. */
   let trained = 0
+  /** The step of which the GPU was told last. */
+  let measured = 0
   /** The phase at work; one follows the other, and a checkpoint is stored beside them. */
   let at = options.span ?? untraced.begin('run', undefined)
   return {
@@ -141,6 +145,7 @@ export async function openRunContext(options: RunContextOptions): Promise<Servic
       async latest() {
         const found = await during(at, 'read checkpoint', () => own(latestCheckpoint(files)))
         trained = found?.step ?? 0
+        measured = trained
         return found
       },
       async save(checkpoint, { final = false } = {}) {
@@ -175,6 +180,15 @@ export async function openRunContext(options: RunContextOptions): Promise<Servic
       )
     },
     sample: (usage) => journal.sample(usage),
+    gpu({ utilisation, usedBytes }) {
+      if (trained === measured) return
+      measured = trained
+      const values = Object.entries({ gpuUtilisation: utilisation, gpuMemoryBytes: usedBytes })
+      const time = new Date()
+      journal.extra(
+        values.flatMap(([name, value]) => (value === undefined ? [] : [{ name, step: trained, value, time }])),
+      )
+    },
     async close() {
       closing.abort()
       await journal.close()

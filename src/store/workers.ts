@@ -1,9 +1,12 @@
 import type { RejectedEngine } from '../experiments/run.ts'
 import type { Database } from './database.ts'
-import { type Run, runColumns, type Worker } from './rows.ts'
+import { type GpuState, type Run, runColumns, type Worker } from './rows.ts'
 
 type Machine = Pick<Worker, 'id' | 'host' | 'pid' | 'version' | 'engine' | 'cores' | 'memoryBytes' | 'concurrency'>
-type Computing = Pick<Worker, 'engineVersion' | 'threads' | 'device' | 'offer'> & {
+type Computing = Pick<
+  Worker,
+  'engineVersion' | 'threads' | 'device' | 'offer' | 'gpuName' | 'gpuSlots' | 'gpuMemoryBytes'
+> & {
   rejectedEngines: readonly RejectedEngine[]
 }
 
@@ -16,8 +19,11 @@ export type Waiting = Pick<Run, 'id' | 'attempt' | 'priority' | 'needs'>
 /** Who performs runs, and which runs nobody performs any more. */
 export interface WorkerBook {
   workerStarted(worker: Machine & Partial<Computing>): Promise<void>
-  /** Says that the worker lives and performs these runs; false where its row is gone: it starts anew. */
-  heartbeat(id: string, runIds: readonly string[]): Promise<boolean>
+  /**
+   * Says that the worker lives and performs these runs, and how its GPU is, where it has one; false where its row is
+   * gone: it starts anew.
+   */
+  heartbeat(id: string, runIds: readonly string[], gpu?: GpuState): Promise<boolean>
   workerStopped(id: string): Promise<void>
   /** Those that have not stopped, and those that stopped within a day; the newest first. */
   workers(): Promise<Worker[]>
@@ -53,22 +59,33 @@ function stateOf({ stoppedAt }: { stoppedAt: Date | null }, silentSeconds: numbe
   return silentSeconds > silence.unknown ? 'unknown' : 'online'
 }
 
+const beat = `UPDATE workers SET heartbeat_at = now(), run_ids = $2, stopped_at = NULL, gpu_free_bytes = $3,
+  gpu_used_bytes = $4, gpu_utilisation = $5, gpu_fault = $6 WHERE id = $1`
+
+const whole = (bytes: number | null | undefined) => (bytes == null ? null : Math.round(bytes))
+const big = (bytes: number | null | undefined) => (bytes == null ? null : BigInt(Math.round(bytes)))
+const small = (bytes: bigint | null) => (bytes === null ? null : Number(bytes))
+
+/** What runs may count on now. */
+function offerNow(offer: Worker['offer'], fault: string | null): Worker['offer'] {
+  return fault === null ? offer : { ...offer, gpu: false, gpuFault: fault }
+}
+
 export function keepWorkers({ prisma, pool }: Database): WorkerBook {
   return {
     async workerStarted(worker) {
       const now = { heartbeatAt: new Date(), stoppedAt: null }
       const rejectedEngines = (worker.rejectedEngines ?? []).map((rejected) => ({ ...rejected }))
       const offer = { ...worker.offer, units: [...(worker.offer?.units ?? [])] }
-      const row = { ...worker, offer, rejectedEngines, memoryBytes: BigInt(Math.round(worker.memoryBytes)) }
+      const sizes = { memoryBytes: big(worker.memoryBytes)!, gpuMemoryBytes: big(worker.gpuMemoryBytes) }
+      const row = { ...worker, offer, rejectedEngines, ...sizes }
       const { id } = worker
       await prisma.worker.upsert({ where: { id }, create: row, update: { ...row, ...now } })
     },
-    async heartbeat(id, runIds) {
-      const { rowCount } = await pool.query(
-        'UPDATE workers SET heartbeat_at = now(), run_ids = $2, stopped_at = NULL WHERE id = $1',
-        [id, runIds],
-      )
-      return rowCount === 1
+    async heartbeat(id, runIds, gpu) {
+      const sizes = [whole(gpu?.gpuFreeBytes), whole(gpu?.gpuUsedBytes)]
+      const values = [id, runIds, ...sizes, gpu?.gpuUtilisation ?? null, gpu?.gpuFault ?? null]
+      return (await pool.query(beat, values)).rowCount === 1
     },
     async workerStopped(id) {
       await pool.query("UPDATE workers SET stopped_at = now(), run_ids = '{}' WHERE id = $1", [id])
@@ -86,7 +103,10 @@ export function keepWorkers({ prisma, pool }: Database): WorkerBook {
         ...row,
         rejectedEngines: row.rejectedEngines as unknown as RejectedEngine[],
         memoryBytes: Number(row.memoryBytes),
-        offer: row.offer as unknown as Worker['offer'],
+        gpuMemoryBytes: small(row.gpuMemoryBytes),
+        gpuFreeBytes: small(row.gpuFreeBytes),
+        gpuUsedBytes: small(row.gpuUsedBytes),
+        offer: offerNow(row.offer as unknown as Worker['offer'], row.gpuFault),
         state: stateOf(row, (now - row.heartbeatAt.getTime()) / 1000),
       }))
     },

@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { nearestName } from '../../src/data/nearest-name.ts'
 import { type Fault, InvalidDefinition } from '../../src/errors.ts'
 import { definitionSchema, parseDefinition } from '../../src/experiments/definition.ts'
+import { trainingFingerprint } from '../../src/experiments/fingerprint.ts'
 import { listUnits, unitKinds } from '../../src/experiments/units.ts'
 
 /** As it stands in the requirement. */
@@ -150,6 +151,20 @@ describe('a definition', () => {
     ],
     ['/evaluations/0/name', 'knn', '/evaluations/0/name', /no evaluation 'knn'; there are: .*nearest-neighbours/],
     ['/evaluations', {}, '/evaluations', /is an object; it should be a list/],
+    [
+      '/resources',
+      { gpuMemory: '8GiB' },
+      '/resources/gpuMemory',
+      /the text "8GiB"; it should be a whole number.*in bytes/,
+    ],
+    ['/resources', { gpuMemory: 8 }, '/resources/gpuMemory', /is 8; it should be a whole number from 1048576 to/],
+    [
+      '/resources',
+      { gpuMemory: 2 ** 30, gpu: false },
+      '/resources/gpu',
+      /is false, and gpuMemory asks for a GPU; leave/,
+    ],
+    ['/resources', { gpumemory: 1 }, '/resources/gpumemory', /did you mean 'gpuMemory'\?/],
   ])('with a fault at %s (%j) is told the place and what would have been right', (at, value, pointer, words) => {
     const faults = faultsOf(changed(at, value))
     expect(faults.map((fault) => fault.pointer)).toEqual([pointer])
@@ -177,6 +192,18 @@ describe('a definition', () => {
       '/training/epochs',
       '/training/optimizer/momentum',
     ])
+  })
+
+  it('asks for a GPU by asking for its memory, and for nothing where it says nothing', () => {
+    const parsed = parseDefinition(changed('/resources', { gpuMemory: 2 ** 33 }))
+    expect(parsed.resources).toEqual({ gpu: true, gpuMemory: 2 ** 33, engine: 'any', cores: 1, memoryBytes: 0 })
+    expect(parseDefinition(parsed)).toEqual(parsed)
+    expect(parseDefinition(example).resources).toEqual({ gpu: false, engine: 'any', cores: 1, memoryBytes: 0 })
+  })
+
+  it('trains alike whatever it asks of its worker, so that its checkpoints fit', () => {
+    const asking = parseDefinition(changed('/resources', { gpuMemory: 2 ** 33 }))
+    expect(trainingFingerprint(asking)).toBe(trainingFingerprint(parseDefinition(example)))
   })
 
   it.each([[undefined], [null], [[]], ['text'], [7]])('is refused where it is %j', (value) => {

@@ -1,6 +1,15 @@
 import { describe, expect, it } from 'vitest'
 import { parseDefinition } from '../../src/experiments/definition.ts'
-import { hasRoom, needsOf, offerOf, whyUnfit, whyUnreadable, whyWaiting } from '../../src/experiments/placement.ts'
+import {
+  checkResources,
+  gpuLeft,
+  needsOf,
+  offerOf,
+  whyNoRoom,
+  whyUnfit,
+  whyUnreadable,
+} from '../../src/experiments/placement.ts'
+import { whyWaiting } from '../../src/experiments/waiting.ts'
 import { tiny } from '../fixtures/tiny.ts'
 
 const gib = 2 ** 30
@@ -54,18 +63,99 @@ it('leaves what another version accepted and this one cannot read to others, and
 
 it('leaves no room for a run whose memory the others have taken', () => {
   const live = [needs({}, 2 * gib)]
-  expect(hasRoom(needs({}, 2 * gib), offer, live)).toBe(true)
-  expect(hasRoom(needs({}, 2 * gib + 1), offer, live)).toBe(false)
-  expect(hasRoom(needs({}, 2 * gib + 1), offer, [])).toBe(true)
+  expect(whyNoRoom(needs({}, 2 * gib), offer, live)).toBeUndefined()
+  expect(whyNoRoom(needs({}, 2 * gib + 1), offer, live)).toMatch(/too little memory/)
+  expect(whyNoRoom(needs({}, 2 * gib + 1), offer, [])).toBeUndefined()
 })
 
-it('says why a run waits', () => {
+describe('a run that asks for a GPU', () => {
+  const gpu = offerOf({
+    ...{ memoryBytes: 64 * gib, cores: 2, engine: 'webgpu', gpu: true },
+    ...{ gpuMemory: 16 * gib, gpuSlots: 4 },
+  })
+  const asking = (gpuMemory: number) => needs({ gpuMemory })
+
+  it('asks for one by its memory too', () => {
+    expect(needs({ gpuMemory: gib })).toMatchObject({ gpu: true, gpuMemory: gib })
+    expect(needs({ gpu: true })).not.toHaveProperty('gpuMemory')
+  })
+
+  it('fits a worker whose GPU has the memory, and is told which number is too small', () => {
+    expect(whyUnfit(needs({ gpu: true }), gpu)).toEqual([])
+    expect(whyUnfit(asking(16 * gib), gpu)).toEqual([])
+    expect(whyUnfit(asking(17 * gib), gpu)).toEqual(['its GPU has 16.0 GiB of memory, and the run needs 17.0 GiB'])
+    const { gpuMemory: _, ...unknown } = gpu
+    expect(whyUnfit(needs({ gpu: true }), unknown)).toEqual([])
+    expect(whyUnfit(asking(gib), unknown)).toEqual([expect.stringContaining('GESTALT_GPU_MEMORY')])
+    const broken = { ...gpu, gpu: false, gpuFault: 'no adapter' }
+    expect(whyUnfit(asking(gib), broken)).toEqual(['its GPU does not serve: no adapter'])
+    expect(whyUnfit(needs(), broken)).toEqual([])
+  })
+
+  it('cannot ask for an engine that has no GPU', () => {
+    const { resources } = parseDefinition({ ...tiny, resources: { gpu: true, engine: 'wasm' } })
+    expect(checkResources(resources)).toMatchObject([
+      { pointer: '/resources/engine', detail: expect.stringContaining("'wasm' computes on no GPU") },
+    ])
+    expect(checkResources({ ...resources, gpu: false })).toEqual([])
+    expect(checkResources({ ...resources, engine: 'tensorflow' })).toEqual([])
+  })
+
+  it('shares the memory with those at work: each has what it asked for, or an even share', () => {
+    expect(gpuLeft(gpu, [])).toBe(16 * gib)
+    // One that asks for nothing counts too: it computes there as well.
+    expect(gpuLeft(gpu, [asking(6 * gib), needs()])).toBe(6 * gib)
+    expect(whyNoRoom(asking(6 * gib), gpu, [asking(6 * gib), needs()])).toBeUndefined()
+    expect(whyNoRoom(asking(6 * gib + 1), gpu, [asking(6 * gib), needs()])).toBe(
+      'its GPU has 6.0 GiB of 16.0 GiB free, and the run needs 6.0 GiB',
+    )
+    expect(whyNoRoom(needs({ gpu: true }), gpu, [asking(12 * gib)])).toBeUndefined()
+    expect(whyNoRoom(needs(), gpu, [asking(13 * gib)])).toMatch(/3\.0 GiB of 16\.0 GiB free.*its share of 4\.0 GiB/)
+    for (const one of [needs(), needs({ gpu: true })]) expect(whyNoRoom(one, gpu, [])).toBeUndefined()
+  })
+
+  it('leaves alone what other programs use of the card', () => {
+    expect(gpuLeft(gpu, [asking(6 * gib)], 8 * gib)).toBe(8 * gib)
+    expect(gpuLeft(gpu, [asking(12 * gib)], 8 * gib)).toBe(4 * gib)
+    expect(whyNoRoom(asking(9 * gib), gpu, [], 8 * gib)).toMatch(/8\.0 GiB of 16\.0 GiB free/)
+    // Nobody knows what it needs, so that it is tried.
+    expect(whyNoRoom(needs({ gpu: true }), gpu, [], 8 * gib)).toBeUndefined()
+  })
+})
+
+describe('why a run waits', () => {
   const worker = { offer, concurrency: 1, runIds: [] }
   const busy = { ...worker, runIds: ['other'] }
-  expect(whyWaiting(needs(), [])).toMatch("no worker is there: start one with 'gestalt worker'")
-  expect(whyWaiting(needs({ gpu: true }), [worker])).toBe('the only worker cannot take it: it has no GPU')
-  expect(whyWaiting(needs({ gpu: true }), [worker, busy])).toBe('none of 2 workers can take it: it has no GPU')
-  expect(whyWaiting(needs(), [busy])).toBe('the worker that can take it is busy')
-  expect(whyWaiting(needs(), [busy, busy])).toBe('all 2 workers that can take it are busy')
-  expect(whyWaiting(needs(), [busy, worker])).toBe('it is about to be taken')
+
+  it('is said of any', () => {
+    expect(whyWaiting(needs(), [])).toMatch("no worker is there: start one with 'gestalt worker'")
+    expect(whyWaiting(needs({ cores: 9 }), [worker])).toBe('the only worker cannot take it: it has 2 cores of 9')
+    expect(whyWaiting(needs({ cores: 9 }), [worker, busy])).toBe('none of 2 workers can take it: it has 2 cores of 9')
+    expect(whyWaiting(needs(), [busy])).toBe('the worker that can take it is busy')
+    expect(whyWaiting(needs(), [busy, busy])).toBe('all 2 workers that can take it are busy')
+    expect(whyWaiting(needs(), [busy, worker])).toBe('it is about to be taken')
+  })
+
+  it('is said of one for a GPU with what each worker lacks', () => {
+    const gpu = offerOf({
+      ...{ memoryBytes: 64 * gib, cores: 2, engine: 'webgpu', gpu: true },
+      ...{ gpuMemory: 16 * gib, gpuSlots: 2 },
+    })
+    const card = { offer: gpu, concurrency: 2, gpuName: 'NVIDIA T4', gpuFreeBytes: 16 * gib, runIds: [] }
+    const full = { ...card, host: 'full', runIds: ['a', 'b'] }
+    const tight = { ...card, host: 'tight', runIds: ['a'], gpuFreeBytes: 3 * gib }
+    const dead = { ...card, host: 'dead', offer: { ...gpu, gpu: false, gpuFault: 'no adapter' } }
+    expect(whyWaiting(needs({ gpu: true }), [])).toMatch(/on a machine with a GPU$/)
+    expect(whyWaiting(needs({ gpuMemory: 8 * gib }), [{ ...worker, host: 'old' }, full, tight, dead])).toBe(
+      'it waits for a worker with a GPU of 8.0 GiB free; the workers here: old (it has no GPU), ' +
+        'full (NVIDIA T4: 2 of 2 slots busy), tight (NVIDIA T4: 3.0 GiB of 16.0 GiB free), ' +
+        'dead (its GPU does not serve: no adapter)',
+    )
+    expect(whyWaiting(needs({ gpu: true }), [tight])).toBe(
+      'it waits for a worker with a GPU; the workers here: tight (NVIDIA T4: 3.0 GiB of 16.0 GiB free)',
+    )
+    expect(whyWaiting(needs({ gpuMemory: 8 * gib }), [tight, card])).toBe('it is about to be taken')
+    expect(whyWaiting(needs({ gpuMemory: 3 * gib }), [tight])).toBe('it is about to be taken')
+    expect(whyWaiting(needs({ gpu: true }), new Array(20).fill(full))).toMatch(/, and 12 more$/)
+  })
 })

@@ -23,6 +23,8 @@ describe('the translation of errors into failures', () => {
     expect(failureOf(full).failure.code).toBe('no-room')
     const memory = new RangeError('WebAssembly.Memory.grow(): Maximum memory size exceeded')
     expect(failureOf(memory).failure).toMatchObject({ code: 'out-of-memory', cure: expect.stringContaining('batch') })
+    const gpu = new Error('the GPU is out of memory: a buffer of 3.1 GiB was refused')
+    expect(failureOf(gpu).failure).toMatchObject({ code: 'out-of-memory', cure: expect.stringMatching(/gpuMemory/) })
   })
 
   it('never shows a stack trace', () => {

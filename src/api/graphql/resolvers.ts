@@ -1,7 +1,7 @@
 import { compareExpected, curveOf, type Expected } from '../../experiments/expected.ts'
 import type { From } from '../../experiments/from.ts'
-import { whyWaiting } from '../../experiments/placement.ts'
 import { listUnits, type UnitKind } from '../../experiments/units.ts'
+import { whyWaiting } from '../../experiments/waiting.ts'
 import type { ImageSet } from '../../store/image-sets.ts'
 import type { Artifact, CheckpointRow, EmbeddingSet, Experiment, Run } from '../../store/ledger.ts'
 import { type AskedFilter, readFilter } from '../filters.ts'

@@ -32,6 +32,11 @@ export type WorkerAvgAggregateOutputType = {
   cores: number | null
   memoryBytes: number | null
   concurrency: number | null
+  gpuSlots: number | null
+  gpuMemoryBytes: number | null
+  gpuFreeBytes: number | null
+  gpuUsedBytes: number | null
+  gpuUtilisation: number | null
 }
 
 export type WorkerSumAggregateOutputType = {
@@ -40,6 +45,11 @@ export type WorkerSumAggregateOutputType = {
   cores: number | null
   memoryBytes: bigint | null
   concurrency: number | null
+  gpuSlots: number | null
+  gpuMemoryBytes: bigint | null
+  gpuFreeBytes: bigint | null
+  gpuUsedBytes: bigint | null
+  gpuUtilisation: number | null
 }
 
 export type WorkerMinAggregateOutputType = {
@@ -54,6 +64,13 @@ export type WorkerMinAggregateOutputType = {
   cores: number | null
   memoryBytes: bigint | null
   concurrency: number | null
+  gpuName: string | null
+  gpuSlots: number | null
+  gpuMemoryBytes: bigint | null
+  gpuFreeBytes: bigint | null
+  gpuUsedBytes: bigint | null
+  gpuUtilisation: number | null
+  gpuFault: string | null
   startedAt: Date | null
   heartbeatAt: Date | null
   stoppedAt: Date | null
@@ -71,6 +88,13 @@ export type WorkerMaxAggregateOutputType = {
   cores: number | null
   memoryBytes: bigint | null
   concurrency: number | null
+  gpuName: string | null
+  gpuSlots: number | null
+  gpuMemoryBytes: bigint | null
+  gpuFreeBytes: bigint | null
+  gpuUsedBytes: bigint | null
+  gpuUtilisation: number | null
+  gpuFault: string | null
   startedAt: Date | null
   heartbeatAt: Date | null
   stoppedAt: Date | null
@@ -90,6 +114,13 @@ export type WorkerCountAggregateOutputType = {
   memoryBytes: number
   concurrency: number
   offer: number
+  gpuName: number
+  gpuSlots: number
+  gpuMemoryBytes: number
+  gpuFreeBytes: number
+  gpuUsedBytes: number
+  gpuUtilisation: number
+  gpuFault: number
   runIds: number
   startedAt: number
   heartbeatAt: number
@@ -104,6 +135,11 @@ export type WorkerAvgAggregateInputType = {
   cores?: true
   memoryBytes?: true
   concurrency?: true
+  gpuSlots?: true
+  gpuMemoryBytes?: true
+  gpuFreeBytes?: true
+  gpuUsedBytes?: true
+  gpuUtilisation?: true
 }
 
 export type WorkerSumAggregateInputType = {
@@ -112,6 +148,11 @@ export type WorkerSumAggregateInputType = {
   cores?: true
   memoryBytes?: true
   concurrency?: true
+  gpuSlots?: true
+  gpuMemoryBytes?: true
+  gpuFreeBytes?: true
+  gpuUsedBytes?: true
+  gpuUtilisation?: true
 }
 
 export type WorkerMinAggregateInputType = {
@@ -126,6 +167,13 @@ export type WorkerMinAggregateInputType = {
   cores?: true
   memoryBytes?: true
   concurrency?: true
+  gpuName?: true
+  gpuSlots?: true
+  gpuMemoryBytes?: true
+  gpuFreeBytes?: true
+  gpuUsedBytes?: true
+  gpuUtilisation?: true
+  gpuFault?: true
   startedAt?: true
   heartbeatAt?: true
   stoppedAt?: true
@@ -143,6 +191,13 @@ export type WorkerMaxAggregateInputType = {
   cores?: true
   memoryBytes?: true
   concurrency?: true
+  gpuName?: true
+  gpuSlots?: true
+  gpuMemoryBytes?: true
+  gpuFreeBytes?: true
+  gpuUsedBytes?: true
+  gpuUtilisation?: true
+  gpuFault?: true
   startedAt?: true
   heartbeatAt?: true
   stoppedAt?: true
@@ -162,6 +217,13 @@ export type WorkerCountAggregateInputType = {
   memoryBytes?: true
   concurrency?: true
   offer?: true
+  gpuName?: true
+  gpuSlots?: true
+  gpuMemoryBytes?: true
+  gpuFreeBytes?: true
+  gpuUsedBytes?: true
+  gpuUtilisation?: true
+  gpuFault?: true
   runIds?: true
   startedAt?: true
   heartbeatAt?: true
@@ -269,6 +331,13 @@ export type WorkerGroupByOutputType = {
   memoryBytes: bigint
   concurrency: number
   offer: runtime.JsonValue
+  gpuName: string | null
+  gpuSlots: number
+  gpuMemoryBytes: bigint | null
+  gpuFreeBytes: bigint | null
+  gpuUsedBytes: bigint | null
+  gpuUtilisation: number | null
+  gpuFault: string | null
   runIds: string[]
   startedAt: Date
   heartbeatAt: Date
@@ -312,6 +381,13 @@ export type WorkerWhereInput = {
   memoryBytes?: Prisma.BigIntFilter<"Worker"> | bigint | number
   concurrency?: Prisma.IntFilter<"Worker"> | number
   offer?: Prisma.JsonFilter<"Worker">
+  gpuName?: Prisma.StringNullableFilter<"Worker"> | string | null
+  gpuSlots?: Prisma.IntFilter<"Worker"> | number
+  gpuMemoryBytes?: Prisma.BigIntNullableFilter<"Worker"> | bigint | number | null
+  gpuFreeBytes?: Prisma.BigIntNullableFilter<"Worker"> | bigint | number | null
+  gpuUsedBytes?: Prisma.BigIntNullableFilter<"Worker"> | bigint | number | null
+  gpuUtilisation?: Prisma.FloatNullableFilter<"Worker"> | number | null
+  gpuFault?: Prisma.StringNullableFilter<"Worker"> | string | null
   runIds?: Prisma.StringNullableListFilter<"Worker">
   startedAt?: Prisma.DateTimeFilter<"Worker"> | Date | string
   heartbeatAt?: Prisma.DateTimeFilter<"Worker"> | Date | string
@@ -332,6 +408,13 @@ export type WorkerOrderByWithRelationInput = {
   memoryBytes?: Prisma.SortOrder
   concurrency?: Prisma.SortOrder
   offer?: Prisma.SortOrder
+  gpuName?: Prisma.SortOrderInput | Prisma.SortOrder
+  gpuSlots?: Prisma.SortOrder
+  gpuMemoryBytes?: Prisma.SortOrderInput | Prisma.SortOrder
+  gpuFreeBytes?: Prisma.SortOrderInput | Prisma.SortOrder
+  gpuUsedBytes?: Prisma.SortOrderInput | Prisma.SortOrder
+  gpuUtilisation?: Prisma.SortOrderInput | Prisma.SortOrder
+  gpuFault?: Prisma.SortOrderInput | Prisma.SortOrder
   runIds?: Prisma.SortOrder
   startedAt?: Prisma.SortOrder
   heartbeatAt?: Prisma.SortOrder
@@ -355,6 +438,13 @@ export type WorkerWhereUniqueInput = Prisma.AtLeast<{
   memoryBytes?: Prisma.BigIntFilter<"Worker"> | bigint | number
   concurrency?: Prisma.IntFilter<"Worker"> | number
   offer?: Prisma.JsonFilter<"Worker">
+  gpuName?: Prisma.StringNullableFilter<"Worker"> | string | null
+  gpuSlots?: Prisma.IntFilter<"Worker"> | number
+  gpuMemoryBytes?: Prisma.BigIntNullableFilter<"Worker"> | bigint | number | null
+  gpuFreeBytes?: Prisma.BigIntNullableFilter<"Worker"> | bigint | number | null
+  gpuUsedBytes?: Prisma.BigIntNullableFilter<"Worker"> | bigint | number | null
+  gpuUtilisation?: Prisma.FloatNullableFilter<"Worker"> | number | null
+  gpuFault?: Prisma.StringNullableFilter<"Worker"> | string | null
   runIds?: Prisma.StringNullableListFilter<"Worker">
   startedAt?: Prisma.DateTimeFilter<"Worker"> | Date | string
   heartbeatAt?: Prisma.DateTimeFilter<"Worker"> | Date | string
@@ -375,6 +465,13 @@ export type WorkerOrderByWithAggregationInput = {
   memoryBytes?: Prisma.SortOrder
   concurrency?: Prisma.SortOrder
   offer?: Prisma.SortOrder
+  gpuName?: Prisma.SortOrderInput | Prisma.SortOrder
+  gpuSlots?: Prisma.SortOrder
+  gpuMemoryBytes?: Prisma.SortOrderInput | Prisma.SortOrder
+  gpuFreeBytes?: Prisma.SortOrderInput | Prisma.SortOrder
+  gpuUsedBytes?: Prisma.SortOrderInput | Prisma.SortOrder
+  gpuUtilisation?: Prisma.SortOrderInput | Prisma.SortOrder
+  gpuFault?: Prisma.SortOrderInput | Prisma.SortOrder
   runIds?: Prisma.SortOrder
   startedAt?: Prisma.SortOrder
   heartbeatAt?: Prisma.SortOrder
@@ -403,6 +500,13 @@ export type WorkerScalarWhereWithAggregatesInput = {
   memoryBytes?: Prisma.BigIntWithAggregatesFilter<"Worker"> | bigint | number
   concurrency?: Prisma.IntWithAggregatesFilter<"Worker"> | number
   offer?: Prisma.JsonWithAggregatesFilter<"Worker">
+  gpuName?: Prisma.StringNullableWithAggregatesFilter<"Worker"> | string | null
+  gpuSlots?: Prisma.IntWithAggregatesFilter<"Worker"> | number
+  gpuMemoryBytes?: Prisma.BigIntNullableWithAggregatesFilter<"Worker"> | bigint | number | null
+  gpuFreeBytes?: Prisma.BigIntNullableWithAggregatesFilter<"Worker"> | bigint | number | null
+  gpuUsedBytes?: Prisma.BigIntNullableWithAggregatesFilter<"Worker"> | bigint | number | null
+  gpuUtilisation?: Prisma.FloatNullableWithAggregatesFilter<"Worker"> | number | null
+  gpuFault?: Prisma.StringNullableWithAggregatesFilter<"Worker"> | string | null
   runIds?: Prisma.StringNullableListFilter<"Worker">
   startedAt?: Prisma.DateTimeWithAggregatesFilter<"Worker"> | Date | string
   heartbeatAt?: Prisma.DateTimeWithAggregatesFilter<"Worker"> | Date | string
@@ -423,6 +527,13 @@ export type WorkerCreateInput = {
   memoryBytes: bigint | number
   concurrency: number
   offer?: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  gpuName?: string | null
+  gpuSlots?: number
+  gpuMemoryBytes?: bigint | number | null
+  gpuFreeBytes?: bigint | number | null
+  gpuUsedBytes?: bigint | number | null
+  gpuUtilisation?: number | null
+  gpuFault?: string | null
   runIds?: Prisma.WorkerCreaterunIdsInput | string[]
   startedAt?: Date | string
   heartbeatAt?: Date | string
@@ -443,6 +554,13 @@ export type WorkerUncheckedCreateInput = {
   memoryBytes: bigint | number
   concurrency: number
   offer?: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  gpuName?: string | null
+  gpuSlots?: number
+  gpuMemoryBytes?: bigint | number | null
+  gpuFreeBytes?: bigint | number | null
+  gpuUsedBytes?: bigint | number | null
+  gpuUtilisation?: number | null
+  gpuFault?: string | null
   runIds?: Prisma.WorkerCreaterunIdsInput | string[]
   startedAt?: Date | string
   heartbeatAt?: Date | string
@@ -463,6 +581,13 @@ export type WorkerUpdateInput = {
   memoryBytes?: Prisma.BigIntFieldUpdateOperationsInput | bigint | number
   concurrency?: Prisma.IntFieldUpdateOperationsInput | number
   offer?: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  gpuName?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
+  gpuSlots?: Prisma.IntFieldUpdateOperationsInput | number
+  gpuMemoryBytes?: Prisma.NullableBigIntFieldUpdateOperationsInput | bigint | number | null
+  gpuFreeBytes?: Prisma.NullableBigIntFieldUpdateOperationsInput | bigint | number | null
+  gpuUsedBytes?: Prisma.NullableBigIntFieldUpdateOperationsInput | bigint | number | null
+  gpuUtilisation?: Prisma.NullableFloatFieldUpdateOperationsInput | number | null
+  gpuFault?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   runIds?: Prisma.WorkerUpdaterunIdsInput | string[]
   startedAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   heartbeatAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
@@ -483,6 +608,13 @@ export type WorkerUncheckedUpdateInput = {
   memoryBytes?: Prisma.BigIntFieldUpdateOperationsInput | bigint | number
   concurrency?: Prisma.IntFieldUpdateOperationsInput | number
   offer?: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  gpuName?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
+  gpuSlots?: Prisma.IntFieldUpdateOperationsInput | number
+  gpuMemoryBytes?: Prisma.NullableBigIntFieldUpdateOperationsInput | bigint | number | null
+  gpuFreeBytes?: Prisma.NullableBigIntFieldUpdateOperationsInput | bigint | number | null
+  gpuUsedBytes?: Prisma.NullableBigIntFieldUpdateOperationsInput | bigint | number | null
+  gpuUtilisation?: Prisma.NullableFloatFieldUpdateOperationsInput | number | null
+  gpuFault?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   runIds?: Prisma.WorkerUpdaterunIdsInput | string[]
   startedAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   heartbeatAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
@@ -503,6 +635,13 @@ export type WorkerCreateManyInput = {
   memoryBytes: bigint | number
   concurrency: number
   offer?: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  gpuName?: string | null
+  gpuSlots?: number
+  gpuMemoryBytes?: bigint | number | null
+  gpuFreeBytes?: bigint | number | null
+  gpuUsedBytes?: bigint | number | null
+  gpuUtilisation?: number | null
+  gpuFault?: string | null
   runIds?: Prisma.WorkerCreaterunIdsInput | string[]
   startedAt?: Date | string
   heartbeatAt?: Date | string
@@ -523,6 +662,13 @@ export type WorkerUpdateManyMutationInput = {
   memoryBytes?: Prisma.BigIntFieldUpdateOperationsInput | bigint | number
   concurrency?: Prisma.IntFieldUpdateOperationsInput | number
   offer?: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  gpuName?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
+  gpuSlots?: Prisma.IntFieldUpdateOperationsInput | number
+  gpuMemoryBytes?: Prisma.NullableBigIntFieldUpdateOperationsInput | bigint | number | null
+  gpuFreeBytes?: Prisma.NullableBigIntFieldUpdateOperationsInput | bigint | number | null
+  gpuUsedBytes?: Prisma.NullableBigIntFieldUpdateOperationsInput | bigint | number | null
+  gpuUtilisation?: Prisma.NullableFloatFieldUpdateOperationsInput | number | null
+  gpuFault?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   runIds?: Prisma.WorkerUpdaterunIdsInput | string[]
   startedAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   heartbeatAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
@@ -543,6 +689,13 @@ export type WorkerUncheckedUpdateManyInput = {
   memoryBytes?: Prisma.BigIntFieldUpdateOperationsInput | bigint | number
   concurrency?: Prisma.IntFieldUpdateOperationsInput | number
   offer?: Prisma.JsonNullValueInput | runtime.InputJsonValue
+  gpuName?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
+  gpuSlots?: Prisma.IntFieldUpdateOperationsInput | number
+  gpuMemoryBytes?: Prisma.NullableBigIntFieldUpdateOperationsInput | bigint | number | null
+  gpuFreeBytes?: Prisma.NullableBigIntFieldUpdateOperationsInput | bigint | number | null
+  gpuUsedBytes?: Prisma.NullableBigIntFieldUpdateOperationsInput | bigint | number | null
+  gpuUtilisation?: Prisma.NullableFloatFieldUpdateOperationsInput | number | null
+  gpuFault?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   runIds?: Prisma.WorkerUpdaterunIdsInput | string[]
   startedAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   heartbeatAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
@@ -563,6 +716,13 @@ export type WorkerCountOrderByAggregateInput = {
   memoryBytes?: Prisma.SortOrder
   concurrency?: Prisma.SortOrder
   offer?: Prisma.SortOrder
+  gpuName?: Prisma.SortOrder
+  gpuSlots?: Prisma.SortOrder
+  gpuMemoryBytes?: Prisma.SortOrder
+  gpuFreeBytes?: Prisma.SortOrder
+  gpuUsedBytes?: Prisma.SortOrder
+  gpuUtilisation?: Prisma.SortOrder
+  gpuFault?: Prisma.SortOrder
   runIds?: Prisma.SortOrder
   startedAt?: Prisma.SortOrder
   heartbeatAt?: Prisma.SortOrder
@@ -575,6 +735,11 @@ export type WorkerAvgOrderByAggregateInput = {
   cores?: Prisma.SortOrder
   memoryBytes?: Prisma.SortOrder
   concurrency?: Prisma.SortOrder
+  gpuSlots?: Prisma.SortOrder
+  gpuMemoryBytes?: Prisma.SortOrder
+  gpuFreeBytes?: Prisma.SortOrder
+  gpuUsedBytes?: Prisma.SortOrder
+  gpuUtilisation?: Prisma.SortOrder
 }
 
 export type WorkerMaxOrderByAggregateInput = {
@@ -589,6 +754,13 @@ export type WorkerMaxOrderByAggregateInput = {
   cores?: Prisma.SortOrder
   memoryBytes?: Prisma.SortOrder
   concurrency?: Prisma.SortOrder
+  gpuName?: Prisma.SortOrder
+  gpuSlots?: Prisma.SortOrder
+  gpuMemoryBytes?: Prisma.SortOrder
+  gpuFreeBytes?: Prisma.SortOrder
+  gpuUsedBytes?: Prisma.SortOrder
+  gpuUtilisation?: Prisma.SortOrder
+  gpuFault?: Prisma.SortOrder
   startedAt?: Prisma.SortOrder
   heartbeatAt?: Prisma.SortOrder
   stoppedAt?: Prisma.SortOrder
@@ -606,6 +778,13 @@ export type WorkerMinOrderByAggregateInput = {
   cores?: Prisma.SortOrder
   memoryBytes?: Prisma.SortOrder
   concurrency?: Prisma.SortOrder
+  gpuName?: Prisma.SortOrder
+  gpuSlots?: Prisma.SortOrder
+  gpuMemoryBytes?: Prisma.SortOrder
+  gpuFreeBytes?: Prisma.SortOrder
+  gpuUsedBytes?: Prisma.SortOrder
+  gpuUtilisation?: Prisma.SortOrder
+  gpuFault?: Prisma.SortOrder
   startedAt?: Prisma.SortOrder
   heartbeatAt?: Prisma.SortOrder
   stoppedAt?: Prisma.SortOrder
@@ -617,6 +796,11 @@ export type WorkerSumOrderByAggregateInput = {
   cores?: Prisma.SortOrder
   memoryBytes?: Prisma.SortOrder
   concurrency?: Prisma.SortOrder
+  gpuSlots?: Prisma.SortOrder
+  gpuMemoryBytes?: Prisma.SortOrder
+  gpuFreeBytes?: Prisma.SortOrder
+  gpuUsedBytes?: Prisma.SortOrder
+  gpuUtilisation?: Prisma.SortOrder
 }
 
 export type WorkerCreaterunIdsInput = {
@@ -644,6 +828,13 @@ export type WorkerSelect<ExtArgs extends runtime.Types.Extensions.InternalArgs =
   memoryBytes?: boolean
   concurrency?: boolean
   offer?: boolean
+  gpuName?: boolean
+  gpuSlots?: boolean
+  gpuMemoryBytes?: boolean
+  gpuFreeBytes?: boolean
+  gpuUsedBytes?: boolean
+  gpuUtilisation?: boolean
+  gpuFault?: boolean
   runIds?: boolean
   startedAt?: boolean
   heartbeatAt?: boolean
@@ -664,6 +855,13 @@ export type WorkerSelectCreateManyAndReturn<ExtArgs extends runtime.Types.Extens
   memoryBytes?: boolean
   concurrency?: boolean
   offer?: boolean
+  gpuName?: boolean
+  gpuSlots?: boolean
+  gpuMemoryBytes?: boolean
+  gpuFreeBytes?: boolean
+  gpuUsedBytes?: boolean
+  gpuUtilisation?: boolean
+  gpuFault?: boolean
   runIds?: boolean
   startedAt?: boolean
   heartbeatAt?: boolean
@@ -684,6 +882,13 @@ export type WorkerSelectUpdateManyAndReturn<ExtArgs extends runtime.Types.Extens
   memoryBytes?: boolean
   concurrency?: boolean
   offer?: boolean
+  gpuName?: boolean
+  gpuSlots?: boolean
+  gpuMemoryBytes?: boolean
+  gpuFreeBytes?: boolean
+  gpuUsedBytes?: boolean
+  gpuUtilisation?: boolean
+  gpuFault?: boolean
   runIds?: boolean
   startedAt?: boolean
   heartbeatAt?: boolean
@@ -704,13 +909,20 @@ export type WorkerSelectScalar = {
   memoryBytes?: boolean
   concurrency?: boolean
   offer?: boolean
+  gpuName?: boolean
+  gpuSlots?: boolean
+  gpuMemoryBytes?: boolean
+  gpuFreeBytes?: boolean
+  gpuUsedBytes?: boolean
+  gpuUtilisation?: boolean
+  gpuFault?: boolean
   runIds?: boolean
   startedAt?: boolean
   heartbeatAt?: boolean
   stoppedAt?: boolean
 }
 
-export type WorkerOmit<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetOmit<"id" | "host" | "pid" | "version" | "engine" | "engineVersion" | "threads" | "device" | "rejectedEngines" | "cores" | "memoryBytes" | "concurrency" | "offer" | "runIds" | "startedAt" | "heartbeatAt" | "stoppedAt", ExtArgs["result"]["worker"]>
+export type WorkerOmit<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetOmit<"id" | "host" | "pid" | "version" | "engine" | "engineVersion" | "threads" | "device" | "rejectedEngines" | "cores" | "memoryBytes" | "concurrency" | "offer" | "gpuName" | "gpuSlots" | "gpuMemoryBytes" | "gpuFreeBytes" | "gpuUsedBytes" | "gpuUtilisation" | "gpuFault" | "runIds" | "startedAt" | "heartbeatAt" | "stoppedAt", ExtArgs["result"]["worker"]>
 
 export type $WorkerPayload<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = {
   name: "Worker"
@@ -732,6 +944,25 @@ export type $WorkerPayload<ExtArgs extends runtime.Types.Extensions.InternalArgs
      * What it has to offer to runs (src/experiments/placement.ts).
      */
     offer: runtime.JsonValue
+    /**
+     * The GPU that its runs compute on; null where they compute on the processor.
+     */
+    gpuName: string | null
+    gpuSlots: number
+    /**
+     * Of its memory, what runs may take together.
+     */
+    gpuMemoryBytes: bigint | null
+    /**
+     * As its last heartbeats said: what a further run may take, what is in use on the card by whomever, and how busy it is.
+     */
+    gpuFreeBytes: bigint | null
+    gpuUsedBytes: bigint | null
+    gpuUtilisation: number | null
+    /**
+     * Why it does not serve now.
+     */
+    gpuFault: string | null
     runIds: string[]
     startedAt: Date
     heartbeatAt: Date
@@ -1172,6 +1403,13 @@ export interface WorkerFieldRefs {
   readonly memoryBytes: Prisma.FieldRef<"Worker", 'BigInt'>
   readonly concurrency: Prisma.FieldRef<"Worker", 'Int'>
   readonly offer: Prisma.FieldRef<"Worker", 'Json'>
+  readonly gpuName: Prisma.FieldRef<"Worker", 'String'>
+  readonly gpuSlots: Prisma.FieldRef<"Worker", 'Int'>
+  readonly gpuMemoryBytes: Prisma.FieldRef<"Worker", 'BigInt'>
+  readonly gpuFreeBytes: Prisma.FieldRef<"Worker", 'BigInt'>
+  readonly gpuUsedBytes: Prisma.FieldRef<"Worker", 'BigInt'>
+  readonly gpuUtilisation: Prisma.FieldRef<"Worker", 'Float'>
+  readonly gpuFault: Prisma.FieldRef<"Worker", 'String'>
   readonly runIds: Prisma.FieldRef<"Worker", 'String[]'>
   readonly startedAt: Prisma.FieldRef<"Worker", 'DateTime'>
   readonly heartbeatAt: Prisma.FieldRef<"Worker", 'DateTime'>

@@ -1,0 +1,56 @@
+import { gibibytes, type Needs, type Offer, whyUnfit } from './placement.ts'
+
+/** A worker that is there, as one that waits sees it. */
+export interface Seen {
+  host?: string
+  offer: Partial<Offer>
+  concurrency: number
+  runIds: readonly string[]
+  /** What its GPU is. */
+  gpuName?: string | null
+  /** Bytes of its GPU that it could give a further run, as it said last. */
+  gpuFreeBytes?: number | null
+}
+
+/** Workers that are described one by one; a lab may have many. */
+const mostDescribed = 8
+
+/** Why a worker does not take a run that needs a GPU at this moment; undefined where it could. */
+function whyNotNow(needs: Partial<Needs>, { offer, runIds, concurrency, ...worker }: Seen): string | undefined {
+  const reasons = whyUnfit(needs, offer)
+  if (reasons.length > 0) return reasons.join('; ')
+  const name = worker.gpuName ?? 'its GPU'
+  if (runIds.length >= concurrency) return `${name}: ${runIds.length} of ${concurrency} slots busy`
+  const { gpuFreeBytes: free } = worker
+  const wanted = needs.gpuMemory ?? (runIds.length > 0 ? (offer.gpuMemory ?? 0) / (offer.gpuSlots ?? 1) : 0)
+  if (free == null || free >= Math.floor(wanted)) return undefined
+  return `${name}: ${gibibytes(free)} of ${gibibytes(offer.gpuMemory ?? 0)} free`
+}
+
+function whyWaitingForGpu(needs: Partial<Needs>, workers: readonly Seen[]): string {
+  const reasons = workers.map((worker) => whyNotNow(needs, worker))
+  if (reasons.includes(undefined)) return 'it is about to be taken'
+  const described = workers.map(({ host = 'one' }, i) => `${host} (${reasons[i]})`)
+  const more = described.length > mostDescribed ? `, and ${described.length - mostDescribed} more` : ''
+  const gpu = needs.gpuMemory === undefined ? 'a GPU' : `a GPU of ${gibibytes(needs.gpuMemory)} free`
+  return `it waits for a worker with ${gpu}; the workers here: ${described.slice(0, mostDescribed).join(', ')}${more}`
+}
+
+/** Why a run that is queued has not begun, for a person. */
+export function whyWaiting(needs: Partial<Needs>, workers: readonly Seen[]): string {
+  if (workers.length === 0)
+    return `no worker is there: start one with 'gestalt worker'${needs.gpu ? ' on a machine with a GPU' : ''}`
+  if (needs.gpu) return whyWaitingForGpu(needs, workers)
+  const fitting = workers.filter(({ offer }) => whyUnfit(needs, offer).length === 0)
+  if (fitting.length === 0) {
+    const reasons = [...new Set(workers.flatMap(({ offer }) => whyUnfit(needs, offer)))]
+    const all =
+      workers.length === 1 ? 'the only worker cannot take it' : `none of ${workers.length} workers can take it`
+    return `${all}: ${reasons.join('; ')}`
+  }
+  const busy = fitting.filter(({ runIds, concurrency }) => runIds.length >= concurrency)
+  if (busy.length < fitting.length) return 'it is about to be taken'
+  return fitting.length === 1
+    ? 'the worker that can take it is busy'
+    : `all ${fitting.length} workers that can take it are busy`
+}
