@@ -45,6 +45,8 @@ describe('POST /v1/experiments', () => {
     const response = await world.send('/v1/experiments', tooFew)
     expect(response.statusCode).toBe(400)
     expect(response.json().errors[0].pointer).toBe('/training/batchSize')
+    const nowhere = await world.send('/v1/experiments', definition({ resources: { gpu: true, engine: 'wasm' } }))
+    expect(nowhere.json().errors).toMatchObject([{ pointer: '/resources/engine' }])
   })
 
   it.each([

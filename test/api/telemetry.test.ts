@@ -99,6 +99,27 @@ describe('GET /metrics', () => {
     expect(beat! * 1000).toBeGreaterThan(Date.now() - 60_000)
   })
 
+  it('shows the GPUs of the workers online, as far as they are measured', async () => {
+    const { ledger, database } = world.parts
+    const [measured, silent, plain] = [newId(), newId(), newId()]
+    const card = { gpuName: 'NVIDIA T4', gpuSlots: 2, gpuMemoryBytes: 2 ** 34 }
+    await ledger.workerStarted({ ...worker, ...card, id: measured, host: 'measured', concurrency: 2 })
+    await ledger.workerStarted({ ...worker, gpuName: 'AMD', gpuSlots: 1, id: silent, host: 'silent', concurrency: 1 })
+    await ledger.workerStarted({ ...worker, id: plain, host: 'plain' })
+    const use = { gpuFreeBytes: 2 ** 33, gpuUsedBytes: 2 ** 32, gpuUtilisation: 0.25, gpuFault: null }
+    await ledger.heartbeat(measured, [newId()], use)
+    const samples = await scrape()
+    const labels = `{worker="${measured}",host="measured",gpu="NVIDIA T4"}`
+    expect(Object.fromEntries([...samples].filter(([name]) => name.startsWith('gestalt_gpu')))).toEqual({
+      [`gestalt_gpu_utilisation_ratio${labels}`]: 0.25,
+      [`gestalt_gpu_memory_bytes${labels}`]: 2 ** 34,
+      [`gestalt_gpu_memory_used_bytes${labels}`]: 2 ** 32,
+      'gestalt_gpu_slots{state="busy"}': 1,
+      'gestalt_gpu_slots{state="free"}': 2,
+    })
+    await database.pool.query('DELETE FROM workers WHERE id = ANY ($1)', [[measured, silent, plain]])
+  })
+
   it('counts points that come again apart from new ones', async () => {
     const { ledger, database } = world.parts
     const runId = await acceptRun(world.parts)

@@ -120,8 +120,10 @@ describe('gestalt plan', () => {
       { file: recipe, weights: 97_264, taps: { input: [28, 28, 1], norm1: [14, 14, 16], flat: [576] } },
       { file: 'nowhere.json', error: { code: 'not-found', cure: expect.stringMatching(/recipes/) } },
     ])
-    const words = await gestalt(['plan', recipe, recipe])
+    const asking = { ...JSON.parse(readFileSync(recipe, 'utf8')), resources: { gpuMemory: 2 ** 33, cores: 4 } }
+    const words = await gestalt(['plan', recipe, '-'], {}, JSON.stringify(asking))
     expect(words.code).toBe(0)
+    expect(words.out.match(/asks for.*/g)).toEqual(['asks for         a GPU with 8.0 GiB left, 4 cores'])
     expect(words.out.match(/taps {13}input 28x28x1, conv1 28x28x16,/g)).toHaveLength(2)
   })
 

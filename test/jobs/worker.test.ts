@@ -3,6 +3,8 @@ import { channels } from '../../src/store/listen.ts'
 import { type Cluster, openCluster, type WorkerProcess } from '../chaos/cluster.ts'
 import { eventually } from '../eventually.ts'
 import { noTensorFlow, withoutTensorFlow } from '../fixtures/no-tensorflow.ts'
+import { computing, packageFolder } from '../fixtures/native-package.ts'
+import { nvidiaSmiPrinting, oneCard } from '../fixtures/nvidia-smi.ts'
 import { testDatabase } from '../postgres.ts'
 import { redisUrl } from '../redis.ts'
 
@@ -97,6 +99,30 @@ describe('a worker process', () => {
     )
     await expect(cluster.startWorker({ GESTALT_ENGINE_THREADS: '1000' })).rejects.toThrow(/more than this machine's/)
   })
+})
+
+it('offers the GPU that its engine computes on, as nvidia-smi shows it', async () => {
+  const place = await testDatabase()
+  const cluster = await openCluster(place.url)
+  // Node looks for packages in ~/.node_modules as well.
+  const home = packageFolder({ '@tensorflow/tfjs-node-gpu': computing({ gpu: true }) }, '.node_modules')
+  const path = nvidiaSmiPrinting(oneCard).environment.PATH!
+  const slots = { GESTALT_CONCURRENCY: '1', GESTALT_GPU_SLOTS: '3' }
+  const worker = await cluster.startWorker({ HOME: home, PATH: path, ...slots, GESTALT_GPU_MEMORY: String(2 ** 36) })
+  const mebibyte = 2 ** 20
+  await eventually(async () =>
+    expect(await cluster.ledger.workers()).toMatchObject([
+      {
+        ...{ id: worker.id, engine: 'tensorflow', concurrency: 3, gpuName: 'NVIDIA H200', gpuSlots: 3 },
+        ...{ gpuMemoryBytes: 2 ** 36, gpuFreeBytes: 2 ** 36, gpuUsedBytes: 2048 * mebibyte, gpuUtilisation: 0.37 },
+        offer: { gpu: true, gpuSlots: 3, gpuMemory: 2 ** 36 },
+      },
+    ]),
+  )
+  expect(worker.log.join('\n')).toMatch(/its GPU is NVIDIA H200, 64\.0 GiB[\s\S]*takes up to 3 runs at once/)
+  expect(await worker.end('SIGTERM')).toBe(0)
+  await cluster.close()
+  await place.drop()
 })
 
 it('takes its runs from Redis where one is named', async (context) => {

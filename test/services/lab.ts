@@ -72,7 +72,7 @@ async function goOn(world: World, workerId: string, steps: number): Promise<stri
 
 export const longCurve = 40_000
 
-/** Runs of every kind, two workers, and requests. */
+/** Runs of every kind, three workers, and requests. */
 export async function fillLab(world: World): Promise<{ succeeded: string; running: string }> {
   const { ledger, queue } = world.parts
   const [here, gone] = [newId(), newId()]
@@ -85,6 +85,10 @@ export async function fillLab(world: World): Promise<{ succeeded: string; runnin
   const succeeded = await succeed(world, here)
   const running = await goOn(world, here, longCurve)
   await ledger.heartbeat(here, [running])
+  const [card, onGpu] = [newId(), { gpuName: 'NVIDIA T4', gpuSlots: 2, gpuMemoryBytes: 2 ** 34 }]
+  await ledger.workerStarted({ ...machine, id: card, host: 'card', concurrency: 2, ...onGpu })
+  const use = { gpuFreeBytes: 2 ** 33, gpuUsedBytes: 2 ** 33, gpuUtilisation: 0.5, gpuFault: null }
+  await ledger.heartbeat(card, [], use)
   const failed = await acceptRun(world.parts, 'fails')
   await ledger.begin(failed, here)
   const failure = { code: 'diverged', message: 'the loss is NaN', cure: 'lower the learning rate' }

@@ -269,6 +269,26 @@ describe('workers', () => {
     expect((await ledger.workers()).find(({ id }) => id === worker)).toMatchObject({ ...row, stoppedAt: null })
   })
 
+  it('say how their GPU is with each heartbeat, and offer it unless it does not serve', async () => {
+    const [id, plain] = [newId(), newId()]
+    const card = { gpuName: 'NVIDIA T4', gpuSlots: 2, gpuMemoryBytes: 2 ** 34 }
+    const offer = { gpu: true, gpuMemory: 2 ** 34, gpuSlots: 2 }
+    await ledger.workerStarted({ id, ...row, ...card, offer })
+    await ledger.workerStarted({ id: plain, ...row })
+    const find = async (wanted: string) => (await ledger.workers()).find((one) => one.id === wanted)
+    const unknown = { gpuFreeBytes: null, gpuUsedBytes: null, gpuUtilisation: null, gpuFault: null }
+    expect(await find(id)).toMatchObject({ ...card, ...unknown, offer })
+    expect(await find(plain)).toMatchObject({ gpuName: null, gpuSlots: 0, gpuMemoryBytes: null, ...unknown })
+    const state = { gpuFreeBytes: 2 ** 33 + 0.5, gpuUsedBytes: 2 ** 33, gpuUtilisation: 0.5, gpuFault: 'no driver' }
+    await ledger.heartbeat(id, [], state)
+    expect(await find(id)).toMatchObject({
+      ...{ ...state, gpuFreeBytes: 2 ** 33 + 1 },
+      offer: { ...offer, gpu: false, gpuFault: 'no driver' },
+    })
+    await ledger.heartbeat(id, [])
+    expect(await find(id)).toMatchObject({ ...card, ...unknown, offer })
+  })
+
   it('that stop, fall silent or forget a run leave it abandoned', async () => {
     const id = newId()
     await ledger.workerStarted({ id, ...row })

@@ -140,6 +140,34 @@ describe('what a run says', () => {
     await context.close()
   })
 
+  it('shows how its GPU is as curves: at most a point a step, and none before the first', async () => {
+    const runId = await accepted()
+    const { context } = await open(runId)
+    context.gpu({ utilisation: 0.1, usedBytes: 1 })
+    context.progress({ ...progress, step: 10 })
+    context.gpu({ utilisation: 0.2, usedBytes: 2 })
+    context.gpu({ utilisation: 0.3, usedBytes: 3 })
+    context.progress({ ...progress, step: 20 })
+    context.gpu({ utilisation: 0.4 })
+    context.progress({ ...progress, step: 30 })
+    context.gpu({})
+    await context.flush()
+    const curves = (await readCurves(database.pool, [runId], { maxPoints: 10 }, objects)).get(runId)!
+    expect(curves.map(({ name, points }) => [name, points.map(({ step, value }) => [step, value])])).toEqual([
+      ['gpuMemoryBytes', [[10, 2]]],
+      [
+        'gpuUtilisation',
+        [
+          [10, 0.2],
+          [20, 0.4],
+        ],
+      ],
+    ])
+    context.progress({ ...progress, step: 40 })
+    await context.close()
+    expect(() => context.gpu({ utilisation: 0.5 })).not.toThrow()
+  })
+
   it('is told to listeners at most every 250 ms, and the last of it always', async () => {
     const runId = await accepted()
     const { context } = await open(runId)

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { offerOf } from '../../../src/experiments/placement.ts'
 import { newId } from '../../../src/store/id.ts'
 import { appendPoints } from '../../../src/store/metrics.ts'
 import { type Answer, acceptRun, definition, openWorld, type World } from '../world.ts'
@@ -210,6 +211,47 @@ describe('queries', () => {
       { id: worker.id, engine: 'wasm', ...computing, memoryBytes: 2 ** 34, runIds: [] },
     ])
     expect(data.queue).toMatchObject({ waiting: 0, paused: 0 })
+  })
+
+  it('shows the GPU of a worker, and why a run that asks for one waits', async () => {
+    const { ledger, database } = world.parts
+    const id = newId()
+    const machine = { host: 'lab1', pid: 1, version: '0', engine: 'webgpu', cores: 2, memoryBytes: 2 ** 36 }
+    const card = { gpuName: 'NVIDIA T4', gpuSlots: 2, gpuMemoryBytes: 2 ** 34 }
+    const { engine, cores, memoryBytes } = machine
+    const offer = offerOf({ engine, cores, memoryBytes, gpu: true, gpuSlots: 2, gpuMemory: 2 ** 34 })
+    await ledger.workerStarted({ id, ...machine, ...card, offer, concurrency: 2 })
+    await database.pool.query('DELETE FROM workers WHERE id <> $1', [id])
+    const use = { gpuFreeBytes: 2 ** 32, gpuUsedBytes: 3 * 2 ** 32, gpuUtilisation: 0.5, gpuFault: null }
+    await ledger.heartbeat(id, [newId()], use)
+
+    const submitted = await world.send('/v1/experiments', definition({ resources: { gpuMemory: 2 ** 33 } }))
+    const { runIds } = submitted.json() as { runIds: string[] }
+    const query = `query ($id: ID!) {
+      run(id: $id) { waiting needs definition }
+      workers { gpuName gpuSlots gpuMemoryBytes gpuFreeBytes gpuUsedBytes gpuUtilisation gpuFault offer }
+    }`
+    const seen = async () => (await ask(query, { id: runIds[0] })).data
+    expect(await seen()).toMatchObject({
+      run: {
+        needs: { gpu: true, gpuMemory: 2 ** 33 },
+        definition: { resources: { gpu: true, gpuMemory: 2 ** 33 } },
+        waiting:
+          'it waits for a worker with a GPU of 8.0 GiB free; the workers here: lab1 (NVIDIA T4: 4.0 GiB of 16.0 GiB free)',
+      },
+      workers: [{ ...card, ...use, offer: { gpu: true } }],
+    })
+    await ledger.heartbeat(id, [], { ...use, gpuFreeBytes: null, gpuFault: 'the driver is gone' })
+    expect(await seen()).toMatchObject({
+      run: { waiting: expect.stringMatching(/lab1 \(its GPU does not serve: the driver is gone\)$/) },
+      workers: [{ gpuFault: 'the driver is gone', offer: { gpu: false } }],
+    })
+    await ledger.heartbeat(id, [], { ...use, gpuFreeBytes: 2 ** 34 })
+    expect((await seen()).run.waiting).toBe('it is about to be taken')
+    await ledger.heartbeat(id, [])
+    expect((await seen()).workers).toMatchObject([{ gpuFreeBytes: null, gpuUtilisation: null }])
+    await ledger.requestCancel(runIds[0]!)
+    await database.pool.query('DELETE FROM workers WHERE id = $1', [id])
   })
 
   it('names what is not there', async () => {
