@@ -93,14 +93,14 @@ function slots({ census }: LabState, among: (worker: CountedWorker) => boolean =
   return labelled('state', { busy, free: Math.max(0, online.reduce((sum, worker) => sum + worker.slots, 0) - busy) })
 }
 
-type GpuNumber = 'gpuMemoryBytes' | 'gpuUsedBytes' | 'gpuUtilisation'
-
 /** A number of the GPU of each worker that is online and knows it. */
-function ofGpus(number: GpuNumber): Family['read'] {
+function ofGpus(number: (worker: CountedWorker) => number | null): Family['read'] {
   return ({ census }) =>
-    census?.workers.flatMap(({ id, host, state, gpu, [number]: value }) =>
-      state === 'online' && gpu !== null && value !== null ? [{ labels: { worker: id, host, gpu }, value }] : [],
-    )
+    census?.workers.flatMap((worker) => {
+      const { id, host, state, gpu } = worker
+      const value = number(worker)
+      return state === 'online' && gpu !== null && value !== null ? [{ labels: { worker: id, host, gpu }, value }] : []
+    })
 }
 
 const families: readonly Family[] = [
@@ -130,15 +130,24 @@ const families: readonly Family[] = [
     slots(state, ({ gpu }) => gpu !== null),
   ),
   gauge(
+    'gestalt_gpu_up',
+    'Whether the GPU of a worker served the last run that asked for one.',
+    ofGpus(({ gpuFault }) => (gpuFault === null ? 1 : 0)),
+  ),
+  gauge(
     'gestalt_gpu_utilisation_ratio',
     'Share of the time that something computed on the GPU of a worker, as nvidia-smi says.',
-    ofGpus('gpuUtilisation'),
+    ofGpus(({ gpuUtilisation }) => gpuUtilisation),
   ),
-  gauge('gestalt_gpu_memory_bytes', 'Memory of the GPU that runs of a worker may take.', ofGpus('gpuMemoryBytes')),
+  gauge(
+    'gestalt_gpu_memory_bytes',
+    'Memory of the GPU that runs of a worker may take.',
+    ofGpus(({ gpuMemoryBytes }) => gpuMemoryBytes),
+  ),
   gauge(
     'gestalt_gpu_memory_used_bytes',
     'Memory in use on the GPU of a worker, by whomever, as nvidia-smi says.',
-    ofGpus('gpuUsedBytes'),
+    ofGpus(({ gpuUsedBytes }) => gpuUsedBytes),
   ),
   gauge(
     'gestalt_worker_last_heartbeat_timestamp_seconds',

@@ -1,38 +1,27 @@
 import type { EngineChoice } from '../engine/choice.ts'
 import type { Logger, StopReason } from '../experiments/context.ts'
-import { gpuLeft, type Needs, type Offer, whyNoRoom, whyUnfit, whyUnreadable } from '../experiments/placement.ts'
+import type { Needs } from '../experiments/placement.ts'
 import type { Failure } from '../experiments/run.ts'
 import type { Fence, Ledger, Outcome, Run } from '../store/ledger.ts'
 import type { GpuState } from '../store/rows.ts'
+import type { Waiting } from '../store/workers.ts'
 import { type Span, type Tracing, untraced } from '../tracing.ts'
+import { Admission, type AdmissionOptions } from './admission.ts'
 import { type Child, type Ending, startChild } from './child-process.ts'
-import {
-  crashFailure,
-  gpuPause,
-  memoryCure,
-  memoryFailure,
-  mostLosses,
-  retryDelay,
-  vanishedFailure,
-} from './failures.ts'
+import { crashFailure, memoryCure, memoryFailure, mostLosses, retryDelay, vanishedFailure } from './failures.ts'
 import type { GpuUsage } from './gpu-watch.ts'
 import type { ChildConfig } from './messages.ts'
 import { patiently } from './patience.ts'
 import type { Queue } from './queue.ts'
 
-export interface SupervisorOptions {
+export interface SupervisorOptions extends AdmissionOptions {
   workerId: string
   ledger: Ledger
   queue: Queue
   config: Omit<ChildConfig, 'objectsPatienceSeconds'>
   /** What the worker found to work; without it each child chooses for itself. */
   choice?: EngineChoice
-  /** What this worker has; without it every run is taken. */
-  offer?: Offer
-  /** Of this software. */
-  version?: string
   environment: NodeJS.ProcessEnv
-  log: Logger
   /** Nothing is traced without. */
   tracing?: Tracing
   /** How long a child that was asked to stop may take to its next step boundary and checkpoint. */
@@ -87,22 +76,16 @@ function named(log: Logger, name: string): Logger {
   }
 }
 
-/** Runs of which is known that they were left to others. */
-const mostRemembered = 1000
-
 /** Performs runs, each in a child process, and writes what became of them. */
 export class Supervisor {
   private readonly options: SupervisorOptions
   private readonly live = new Map<string, Live>()
-  /** Why runs were left to others: said once. */
-  private readonly declined = new Map<string, string>()
+  private readonly admission: Admission
   private readonly halt = new AbortController()
-  private gpuUsage: GpuUsage = {}
-  /** Why the GPU did not serve, how often in a row, and until when no run that asks for one is taken. */
-  private gpuFault: { reason: string; times: number; until: number } | undefined
 
   constructor(options: SupervisorOptions) {
     this.options = options
+    this.admission = new Admission(options)
   }
 
   /**
@@ -134,59 +117,33 @@ export class Supervisor {
 
   /** Whether this worker has what a run needs, and has it left. */
   private async suits(runId: string, place: Live): Promise<boolean> {
-    const { ledger, version = '', log } = this.options
-    const offer = this.offerNow()
-    if (!offer) return true
-    const run = (await this.patiently(() => ledger.runs([runId]))).get(runId)
+    if (this.admission.open) return true
+    const run = (await this.patiently(() => this.options.ledger.runs([runId]))).get(runId)
     if (run?.state !== 'queued') return true
-    const unreadable = whyUnreadable(run.definition, run.needs, version)
-    const reasons = [...whyUnfit(run.needs, offer), ...(unreadable ? [unreadable] : [])]
-    const noRoom = whyNoRoom(run.needs, offer, this.others(runId), this.gpuUsage.freeBytes)
-    if (reasons.length === 0 && !noRoom) {
-      place.needs = run.needs
-      this.declined.delete(runId)
-      return true
-    }
-    const reason = reasons.join('; ') || noRoom!
-    if (this.declined.get(runId) !== reason) log.info(`run ${runId} is left to another worker: ${reason}`)
-    if (this.declined.size >= mostRemembered) this.declined.clear()
-    this.declined.set(runId, reason)
-    return false
+    if (!this.admission.admits(run, this.others(runId))) return false
+    place.needs = run.needs
+    return true
   }
 
-  /** What this worker has: without its GPU for a while after that did not serve. */
-  private offerNow(): Offer | undefined {
-    const { offer } = this.options
-    if (!offer || !this.gpuFault || Date.now() >= this.gpuFault.until) return offer
-    return { ...offer, gpu: false, gpuFault: this.gpuFault.reason }
-  }
-
-  private others(runId: string): Partial<Needs>[] {
+  private others(runId?: string): Partial<Needs>[] {
     return [...this.live].flatMap(([id, { needs }]) => (needs && id !== runId ? [needs] : []))
   }
 
   /** Of runs that wait, those that this worker has room for now, at most as many as it could begin. */
-  couldTake<R extends { id: string; needs: Partial<Needs> }>(waiting: readonly R[], concurrency: number): R[] {
-    const offer = this.offerNow()
-    const free = concurrency - this.live.size
-    if (!offer || free <= 0) return []
-    const hasRoom = ({ id, needs }: R) => !whyNoRoom(needs, offer, this.others(id), this.gpuUsage.freeBytes)
-    return waiting.filter((run) => whyUnfit(run.needs, offer).length === 0 && hasRoom(run)).slice(0, free)
+  couldTake<R extends Waiting>(waiting: readonly R[], concurrency: number): R[] {
+    const others = waiting.filter(({ id }) => !this.live.has(id))
+    return this.admission.couldTake(others, this.others(), concurrency - this.live.size)
   }
 
   /** Takes in how the GPU is, and lets the runs at work know. */
   measured(usage: GpuUsage): void {
-    this.gpuUsage = usage
+    this.admission.measured(usage)
     for (const { child } of this.live.values()) child?.tell({ type: 'gpu', usage })
   }
 
   /** The GPU, for those who look at this worker. */
   gpu(): GpuState {
-    const { utilisation, usedBytes, freeBytes } = this.gpuUsage
-    const offer = this.offerNow()
-    const left = offer && gpuLeft(offer, this.others(''), freeBytes)
-    const measured = { gpuUsedBytes: usedBytes ?? null, gpuUtilisation: utilisation ?? null }
-    return { ...measured, gpuFreeBytes: left ?? null, gpuFault: offer?.gpuFault ?? null }
+    return this.admission.gpu(this.others())
   }
 
   /** Asks the child of a run to stop at the next step boundary; nothing where the run is not performed here. */
@@ -239,7 +196,7 @@ export class Supervisor {
     place.child = child
     if (place.reason) this.press(place, child, place.reason)
     const ending = await child.ended
-    if (gpu && ending.said && ending.said.type !== 'lacks-gpu') this.gpuFault = undefined
+    if (gpu && ending.said && ending.said.type !== 'lacks-gpu') this.admission.gpuServed()
     if (!ending.said) log.warn(`run ${runId}: process ${child.pid} was lost (${ending.signal ?? ending.code})`)
     if (!ending.said && ending.signal === 'SIGKILL' && !place.reason)
       log.warn(`run ${runId}: if nobody killed it, the system did for want of memory: ${memoryCure}`)
@@ -261,9 +218,7 @@ export class Supervisor {
 
   /** For another worker, or for this one once its GPU serves again: it is never computed on the processor instead. */
   private withoutGpu(runId: string, fault: string, reason: StopReason | undefined): Verdict {
-    const times = (this.gpuFault?.times ?? 0) + 1
-    const seconds = gpuPause(times)
-    this.gpuFault = { reason: fault, times, until: Date.now() + seconds * 1000 }
+    const seconds = this.admission.gpuFailed(fault)
     this.options.log.warn(
       `run ${runId} asks for a GPU, and none computes here now: ${fault}; it is left to others, and for ${seconds} s no such run is taken`,
     )

@@ -19,6 +19,7 @@ export interface CountedWorker {
   gpuMemoryBytes: number | null
   gpuUsedBytes: number | null
   gpuUtilisation: number | null
+  gpuFault: string | null
 }
 
 /** The state of the whole lab at one moment. */
@@ -42,7 +43,7 @@ const census = `SELECT
   (SELECT json_agg(worker) FROM (
     SELECT id, host, engine, version, extract(epoch FROM heartbeat_at)::float8 AS heartbeat, concurrency AS slots,
       cardinality(run_ids) AS busy, gpu_name AS gpu, gpu_memory_bytes AS "gpuMemoryBytes",
-      gpu_used_bytes AS "gpuUsedBytes", gpu_utilisation AS "gpuUtilisation", CASE WHEN stopped_at IS NOT NULL THEN 'stopped'
+      gpu_used_bytes AS "gpuUsedBytes", gpu_utilisation AS "gpuUtilisation", gpu_fault AS "gpuFault", CASE WHEN stopped_at IS NOT NULL THEN 'stopped'
         WHEN heartbeat_at < now() - make_interval(secs => ${silence.lost}) THEN 'lost'
         WHEN heartbeat_at < now() - make_interval(secs => ${silence.unknown}) THEN 'unknown' ELSE 'online' END AS state
     FROM workers WHERE heartbeat_at > now() - interval '1 day' ORDER BY heartbeat_at DESC LIMIT 1000

@@ -108,9 +108,13 @@ describe('GET /metrics', () => {
     await ledger.workerStarted({ ...worker, id: plain, host: 'plain' })
     const use = { gpuFreeBytes: 2 ** 33, gpuUsedBytes: 2 ** 32, gpuUtilisation: 0.25, gpuFault: null }
     await ledger.heartbeat(measured, [newId()], use)
+    const unknown = { gpuFreeBytes: null, gpuUsedBytes: null, gpuUtilisation: null }
+    await ledger.heartbeat(silent, [], { ...unknown, gpuFault: 'no driver' })
     const samples = await scrape()
     const labels = `{worker="${measured}",host="measured",gpu="NVIDIA T4"}`
     expect(Object.fromEntries([...samples].filter(([name]) => name.startsWith('gestalt_gpu')))).toEqual({
+      [`gestalt_gpu_up${labels}`]: 1,
+      [`gestalt_gpu_up{worker="${silent}",host="silent",gpu="AMD"}`]: 0,
       [`gestalt_gpu_utilisation_ratio${labels}`]: 0.25,
       [`gestalt_gpu_memory_bytes${labels}`]: 2 ** 34,
       [`gestalt_gpu_memory_used_bytes${labels}`]: 2 ** 32,

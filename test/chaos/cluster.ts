@@ -173,7 +173,7 @@ export async function openCluster(databaseUrl: string, more: Record<string, stri
     async evidence(runId) {
       const curves = (await readCurves(database.pool, [runId], { maxPoints: 10_000 }, objects)).get(runId) ?? []
       const metrics = curves
-        .filter((curve) => !['imagesPerSecond', 'waitShare'].includes(curve.name))
+        .filter((curve) => !['imagesPerSecond', 'waitShare', 'gpuUtilisation', 'gpuMemoryBytes'].includes(curve.name))
         .map((curve) => ({ name: curve.name, points: curve.points.map(({ step, value }) => [step, value]) }))
       const final = (await ledger.checkpoints([runId])).get(runId)!.find((checkpoint) => checkpoint.final)!
       const weights = hashTensors(await readAll(await objects.get(final.key)))

@@ -29,7 +29,7 @@ const small = {
   dataset: { name: 'shapes', images: 32, testImages: 8, height: 16, width: 16 },
   net: { name: 'small', widths: [2, 2] },
   method: { name: 'npid', dimension: 4 },
-  training: { epochs: 400, batchSize: 8, checkpointEverySteps: 100_000 },
+  training: { epochs: 10_000, batchSize: 8, checkpointEverySteps: 100_000 },
 }
 
 describe('a run that asks for a GPU', () => {
@@ -118,7 +118,7 @@ describe('a run that asks for a GPU', () => {
       ).get(runId)
       expect(found).toHaveLength(2)
       return found!
-    }, 30_000)
+    }, 60_000)
     const value = (name: string) => curves.find((curve) => curve.name === name)!.points[0]!.value
     expect([value('gpuUtilisation'), value('gpuMemoryBytes')]).toEqual([0.5, 7.5 * gib])
     supervisor.stop(runId, 'cancelled')

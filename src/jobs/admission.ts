@@ -1,0 +1,129 @@
+import type { Logger } from '../experiments/context.ts'
+import { gpuLeft, type Needs, type Offer, whyNoRoom, whyUnfit, whyUnreadable } from '../experiments/placement.ts'
+import type { GpuState } from '../store/rows.ts'
+import { gpuPause } from './failures.ts'
+import type { GpuUsage } from './gpu-watch.ts'
+
+/** A run as far as it is judged here. */
+type Wanting = { id: string; priority: number; needs: Partial<Needs> }
+
+/** What is at work here, as far as it takes room. */
+type Live = readonly Partial<Needs>[]
+
+export interface AdmissionOptions {
+  /** What this worker has; without it every run is taken. */
+  offer?: Offer
+  /** Of this software. */
+  version?: string
+  log: Logger
+}
+
+/** Runs of which is known that they were left to others. */
+const mostRemembered = 1000
+
+/**
+ * For how long runs may be preferred to one that would have had its turn, because they are smaller and find room where
+ * it does not.
+ */
+const overtakingSeconds = 600
+
+/** Which runs a worker takes: it has what they need, and has it left. */
+export class Admission {
+  private readonly options: AdmissionOptions
+  /** Why runs were left to others: said once. */
+  private readonly declined = new Map<string, string>()
+  private usage: GpuUsage = {}
+  /** Why the GPU did not serve, how often in a row, and until when no run that asks for one is taken. */
+  private fault: { reason: string; times: number; until: number } | undefined
+  /** The run whose turn it is, and which has no room here beside what is at work. */
+  private squeezed: { run: Wanting; since: number } | undefined
+
+  constructor(options: AdmissionOptions) {
+    this.options = options
+  }
+
+  /** Whether every run is taken. */
+  get open(): boolean {
+    return this.options.offer === undefined
+  }
+
+  /** Whether a run is taken; where it is not, the log says why, once. */
+  admits(run: Wanting & { definition: unknown }, live: Live): boolean {
+    const { version = '', log } = this.options
+    const offer = this.offerNow()
+    if (!offer) return true
+    const unreadable = whyUnreadable(run.definition, run.needs, version)
+    const unfit = [...whyUnfit(run.needs, offer), ...(unreadable ? [unreadable] : [])].join('; ')
+    const reason = unfit || this.whyFull(run, offer, live)
+    if (!reason) {
+      this.declined.delete(run.id)
+      if (this.squeezed?.run.id === run.id) this.squeezed = undefined
+      return true
+    }
+    // What is left changes all the time.
+    const kind = reason.replace(/\d+\.\d/g, '')
+    if (this.declined.get(run.id) !== kind) log.info(`run ${run.id} is left to another worker: ${reason}`)
+    if (this.declined.size >= mostRemembered) this.declined.clear()
+    this.declined.set(run.id, kind)
+    return false
+  }
+
+  /** Of runs that wait, in their order, those that there is room for now, at most as many as could begin. */
+  couldTake<R extends Wanting>(waiting: readonly R[], live: Live, free: number): R[] {
+    const offer = this.offerNow()
+    if (!offer || free <= 0) return []
+    const fitting = waiting.filter(({ needs }) => whyUnfit(needs, offer).length === 0)
+    const first = fitting.find(({ needs }) => this.isSqueezed(needs, offer, live))
+    if (first?.id !== this.squeezed?.run.id) this.squeezed = first && { run: first, since: Date.now() }
+    return fitting.filter((run) => !this.whyFull(run, offer, live)).slice(0, free)
+  }
+
+  measured(usage: GpuUsage): void {
+    this.usage = usage
+  }
+
+  /** The GPU, for those who look at this worker: a fault stands until a run finds that it serves again. */
+  gpu(live: Live): GpuState {
+    const { utilisation, usedBytes, freeBytes } = this.usage
+    const offer = this.offerNow()
+    const left = offer && gpuLeft(offer, live, freeBytes)
+    const measured = { gpuUsedBytes: usedBytes ?? null, gpuUtilisation: utilisation ?? null }
+    return { ...measured, gpuFreeBytes: left ?? null, gpuFault: this.fault?.reason ?? null }
+  }
+
+  /** A run that asked for a GPU found none: no other such run is taken for so many seconds. */
+  gpuFailed(reason: string): number {
+    const times = (this.fault?.times ?? 0) + 1
+    const seconds = gpuPause(times)
+    this.fault = { reason, times, until: Date.now() + seconds * 1000 }
+    return seconds
+  }
+
+  gpuServed(): void {
+    this.fault = undefined
+  }
+
+  /** Without the GPU for a while after that did not serve. */
+  private offerNow(): Offer | undefined {
+    const { offer } = this.options
+    if (!offer || !this.fault || Date.now() >= this.fault.until) return offer
+    return { ...offer, gpu: false, gpuFault: this.fault.reason }
+  }
+
+  /** Whether a run has no room beside what is at work, and would have it alone, as far as other programs leave it. */
+  private isSqueezed(needs: Partial<Needs>, offer: Offer, live: Live): boolean {
+    const { freeBytes } = this.usage
+    const ours = (gpuLeft(offer, []) ?? 0) - (gpuLeft(offer, live) ?? 0)
+    const alone = freeBytes === undefined ? undefined : freeBytes + ours
+    return !!whyNoRoom(needs, offer, live, freeBytes) && !whyNoRoom(needs, offer, [], alone)
+  }
+
+  /** Why there is no room for a run; one that is overtaken for too long has the room kept for it. */
+  private whyFull({ id, priority, needs }: Wanting, offer: Offer, live: Live): string | undefined {
+    const noRoom = whyNoRoom(needs, offer, live, this.usage.freeBytes)
+    const { squeezed } = this
+    if (noRoom || !squeezed || squeezed.run.id === id || priority > squeezed.run.priority) return noRoom
+    if (Date.now() - squeezed.since < overtakingSeconds * 1000) return undefined
+    return `room is kept for run ${squeezed.run.id}, which has waited for it long enough`
+  }
+}
