@@ -66,9 +66,8 @@ function smaller(a: number | undefined, b: number | undefined): number | undefin
 async function findMachine(config: Config, log: Logger, signal: AbortSignal): Promise<Machine> {
   const choice = await findEngine(config, log, signal)
   const { engine } = choice
-  const gpu = engine.gpu
-    ? await findGpu(engine, { environment: childEnvironment(config.engineThreads), log })
-    : undefined
+  const environment = childEnvironment(config.engineThreads)
+  const gpu = engine.gpu ? await findGpu(engine, { environment, log, signal }) : undefined
   const { gpuSlots } = config
   const gpuMemory = smaller(config.gpuMemory, gpu?.memoryBytes)
   const machine = { memoryBytes: config.workerMemory, cores: availableParallelism(), engine: engine.name }

@@ -54,7 +54,7 @@ async function performTraced(task: Task): Promise<FromChild> {
   }
 }
 
-/** Why what computes here is no GPU; undefined where it is one. An engine without its GPU may not even start. */
+/** What computes, or why that is not the GPU which was asked for; an engine without its GPU may not even start. */
 async function findEngine({ config, gpu }: Task): Promise<EngineChoice | string> {
   try {
     const choice = await chooseEngine(config.engine, { threads: config.engineThreads, gpu: config.gpu })

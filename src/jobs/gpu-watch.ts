@@ -24,6 +24,8 @@ export interface GpuOptions {
   log: Logger
   /** Between two looks. */
   seconds?: number
+  /** Ends the first look. */
+  signal?: AbortSignal
   /** How long nvidia-smi may take, the first time and later. */
   patience?: { first: number; later: number }
 }
@@ -76,7 +78,7 @@ export async function findGpu(engine: EngineRecord, options: GpuOptions): Promis
   if (otherVendors.test(engine.device)) return { ...own, watch: () => ({ close: async () => {} }) }
   const ask = (limit: number, signal?: AbortSignal) => askCards({ environment, seconds: limit, signal })
   const meant = (answer: Answer) => ('cards' in answer ? likelyCards(answer.cards, engine, environment) : [])
-  const first = await ask(patience.first)
+  const first = await ask(patience.first, options.signal)
   const cards = meant(first)
   return {
     name: common(cards, 'name') ?? own.name,

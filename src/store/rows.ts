@@ -147,7 +147,7 @@ export interface GpuState {
   gpuUsedBytes: number | null
   /** Share of the time that something computed on it, [0, 1]. */
   gpuUtilisation: number | null
-  /** Why it does not serve now. */
+  /** Why it did not serve the last run that asked for one. */
   gpuFault: string | null
 }
 
@@ -171,7 +171,7 @@ export interface Worker extends GpuState {
   gpuSlots: number
   /** What its runs may take of its memory together; null where nobody knows. */
   gpuMemoryBytes: number | null
-  /** Without the GPU while that does not serve. */
+  /** Without the GPU where that did not serve. */
   offer: Partial<Offer>
   runIds: string[]
   startedAt: Date

@@ -81,6 +81,15 @@ describe('a worker process', () => {
     expect(worker.process.exitCode).toBeNull()
   })
 
+  it('leaves a run that asks for a GPU to others, and goes on with the next', async () => {
+    const runId = await cluster.submit({ resources: { gpuMemory: 2 ** 33 }, priority: 50 })
+    const next = await cluster.submit({ training: { epochs: 1, batchSize: 32 } })
+    await cluster.becomes(next, 'succeeded')
+    expect(await cluster.run(runId)).toMatchObject({ state: 'queued', attempt: 0, needs: { gpu: true } })
+    expect(worker.log.join('\n')).toContain(`run ${runId} is left to another worker: it has no GPU`)
+    await cluster.ledger.requestCancel(runId)
+  })
+
   it('signs off and ends with 0 when it is told to', async () => {
     expect(await worker.end('SIGTERM')).toBe(0)
     expect((await self()).stoppedAt).not.toBeNull()

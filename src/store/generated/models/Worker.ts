@@ -960,7 +960,7 @@ export type $WorkerPayload<ExtArgs extends runtime.Types.Extensions.InternalArgs
     gpuUsedBytes: bigint | null
     gpuUtilisation: number | null
     /**
-     * Why it does not serve now.
+     * Why it did not serve the last run that asked for one.
      */
     gpuFault: string | null
     runIds: string[]
