@@ -1,4 +1,4 @@
-import { isRow, isWhole } from '../graph/finish.ts'
+import { productUnder } from '../graph/extremes.ts'
 import { type Arg, type Node, type Nodes, NotWritten, type ProductSpecial, spread, whole } from '../graph/node.ts'
 import { aside, type Block, biasSlot, cacheShare, chooseBlocking, rightSide, sumMask, vectorsFor } from './blocks.ts'
 import { at, compare, type Label, type Memory, r12, r13, rax, rbx, rcx, rdi, rdx, rsi, rsp } from './operands.ts'
@@ -30,8 +30,8 @@ export function placeOfExtreme(
   const count = shape[axis]!
   if (seen.dtype !== 'float32') throw new NotWritten('the place of an extreme of whole numbers')
   if (kind === 'max' && axis === shape.length - 1) {
-    const found = productOf(seen, shape)
-    if (found) return largestColumn(nodes, found.product, found.bias)
+    const found = productUnder(seen, shape)
+    if (found && found.product.sides.columns <= mostColumns) return largestColumn(nodes, found.product, found.bias)
   }
   if (count > mostPlaces) throw new NotWritten('the place of an extreme among so many')
   const folded = shape.map((_, i) => i === axis)
@@ -61,24 +61,6 @@ export function placeOfExtreme(
   const begun = nodes.map('equal', [begins, begins], first.shape, 'bool')
   const zero = constantLike(nodes, 0, first.shape, 'int32')
   return nodes.map('select', [whole(begun), whole(first), zero], first.shape, 'int32')
-}
-
-/** The product whose numbers, or whose sums with a row, a node has. */
-function productOf(seen: Node, shape: readonly number[]): { product: ProductSpecial; bias?: Node } | undefined {
-  const own = (node: Node) => (node.kind === 'special' ? node.special.product : undefined)
-  const fits = (product: ProductSpecial | undefined): product is ProductSpecial =>
-    product !== undefined &&
-    product.sides.batch === 1 &&
-    product.sides.columns === shape.at(-1) &&
-    product.sides.columns <= mostColumns
-  const product = own(seen)
-  if (fits(product)) return { product }
-  if (seen.kind !== 'map' || seen.formula !== 'add') return undefined
-  for (const [one, other] of [seen.args, [...seen.args].reverse()] as [Arg, Arg][]) {
-    const under = own(one.node)
-    if (fits(under) && isWhole(one, seen.shape) && isRow(other, seen.shape)) return { product: under, bias: other.node }
-  }
-  return undefined
 }
 
 /** Of each row of a product: the largest number in each lane, then in which column it was. */

@@ -66,8 +66,11 @@ const wantedFeatures = [
   'chromium-experimental-subgroup-matrix',
 ] as const
 
-/** Timestamps as exact as they come; subgroup matrices are still experimental in Dawn. */
-const toggles = { timestamp_quantization: false, allow_unsafe_apis: true }
+/**
+ * Timestamps as exact as they come; subgroup matrices are still experimental in Dawn. No shader reads shared memory that
+ * it has not written: cleared beforehand, SwiftShader takes ten times as long to compile it.
+ */
+const toggles = { timestamp_quantization: false, allow_unsafe_apis: true, disable_workgroup_init: true }
 
 function flagsOf(wanted: Readonly<Record<string, boolean>>): string[] {
   const names = (state: boolean) => Object.keys(wanted).filter((name) => wanted[name] === state)
