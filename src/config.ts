@@ -41,6 +41,8 @@ export interface Config {
   engine: (typeof engineNames)[number]
   /** Which GPU the engine `webgpu` takes, and whether one that is the processor in disguise will do where it is named. */
   gpu: { choice: string | undefined; software: boolean }
+  /** Where engines find what was not installed with the packages: ONNX Runtime's libraries for CUDA. */
+  enginePlaces: { onnxRuntime?: string }
   /** Threads of the engine in each process that performs a run. */
   engineThreads: number
   /** Runs at once in one worker process. */
@@ -154,6 +156,13 @@ function readS3(read: Reader): S3Config | undefined {
   }
 }
 
+function readPlaces(read: Reader): Config['enginePlaces'] {
+  const onnxRuntime = read.text('GESTALT_ONNXRUNTIME')
+  if (onnxRuntime === undefined) return {}
+  if (!existsSync(onnxRuntime)) read.fault('GESTALT_ONNXRUNTIME', `there is no folder '${onnxRuntime}'`)
+  return { onnxRuntime: resolve(onnxRuntime) }
+}
+
 /** More threads than this bring the batches of usual nets no further. */
 const mostUsefulThreads = 16
 
@@ -258,6 +267,7 @@ export function readConfig(environment: Environment = process.env, cores = avail
       ...standardDatasetFolders,
     ],
     ...readEngine(read),
+    enginePlaces: readPlaces(read),
     engineThreads: readThreads(read, concurrency, cores),
     concurrency,
     gpuSlots: read.integer('GESTALT_GPU_SLOTS', concurrency, 1, 64),

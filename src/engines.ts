@@ -1,2 +1,2 @@
 /** What can compute, the fastest first; `src/engine/candidates.ts` says how each starts. */
-export const engines = ['webgpu', 'machine', 'onnx', 'tensorflow', 'wasm', 'cpu'] as const
+export const engines = ['webgpu', 'onnx-cuda', 'machine', 'onnx', 'tensorflow', 'wasm', 'cpu'] as const

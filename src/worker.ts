@@ -132,9 +132,9 @@ function callForRuns(concurrency: number, supervisor: Supervisor, ledger: Ledger
  * name does not work.
  */
 async function findEngine(config: Config, log: Logger, signal: AbortSignal): Promise<EngineChoice> {
-  const { engine: wanted, gpu, engineThreads: threads } = config
+  const { engine: wanted, gpu, enginePlaces: places, engineThreads: threads } = config
   const choice = await probeEngine({
-    ...{ engine: wanted, gpu, threads, environment: childEnvironment(threads), log, signal },
+    ...{ engine: wanted, gpu, places, threads, environment: childEnvironment(threads), log, signal },
   }).catch((cause: unknown) => {
     if (cause instanceof Unavailable && !signal.aborted) throw new Misconfigured(cause.message, cause.cure, { cause })
     throw cause

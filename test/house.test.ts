@@ -23,7 +23,7 @@ const importers: Record<string, RegExp> = {
   '@prisma/': /^store\//,
   minio: /^store\/s3\.ts$/,
   hyparquet: /^store\/parquet\.ts$/,
-  koffi: /^engine\/machine\/memory\.ts$/,
+  koffi: /^engine\/(machine\/memory|onnx\/cuda\/api)\.ts$/,
   sharp: /^data\/codec\.ts$/,
   webgpu: /^(engine\/webgpu\/adapters|engines)\.ts$/, // the second names the engine only
   'onnxruntime-node': /^engine\/onnx\/runtime\.ts$/,

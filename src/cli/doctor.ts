@@ -108,7 +108,13 @@ function words(report: Report): string {
 export async function doctor(config: Config, output: Output): Promise<number> {
   const threads = config.engineThreads
   const [found, services] = await Promise.all([
-    probeAllEngines({ threads, gpu: config.gpu, environment: childEnvironment(threads), log: silent }),
+    probeAllEngines({
+      threads,
+      gpu: config.gpu,
+      places: config.enginePlaces,
+      environment: childEnvironment(threads),
+      log: silent,
+    }),
     examineServices(config),
   ])
   const engines = found.map(engineFinding)

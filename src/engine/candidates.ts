@@ -1,6 +1,6 @@
 import { Unavailable } from '../errors.ts'
 import { tf } from '../tf.ts'
-import type { EngineName, GpuChoice } from './choice.ts'
+import type { EngineName, EngineSettings, GpuChoice } from './choice.ts'
 import { startNative } from './native.ts'
 import { processor, type Started } from './started.ts'
 import { startWasm } from './wasm.ts'
@@ -11,25 +11,36 @@ export interface Candidate {
   name: string
   /** What GESTALT_ENGINE calls it. */
   engine: Exclude<EngineName, 'auto'>
+  /** Whether it can store activations in half precision. */
+  half?: true
   /** Makes tfjs compute on it. Throws Unavailable, with the cure, where it cannot. */
-  start(threads: number, gpu: GpuChoice): Promise<Started>
+  start(settings: EngineSettings): Promise<Started>
 }
 
+const anyGpu: GpuChoice = { choice: undefined, software: false }
+
 /** Loaded where it is tried, as the next ones: the others do without. */
-async function startGpu(_threads: number, gpu: GpuChoice): Promise<Started> {
+async function startGpu({ gpu = anyGpu, half }: EngineSettings): Promise<Started> {
   const { startWebGpu } = await import('./webgpu/index.ts')
-  const engine = await startWebGpu(gpu)
+  const engine = await startWebGpu({ ...gpu, half: half ? 'native' : undefined })
   const { version, name, software } = engine.gpu
   return { version, threads: 1, device: name, ...(software ? {} : { gpu: true }), dispose: () => engine.dispose() }
 }
 
-async function startOnnxRuntime(threads: number): Promise<Started> {
+async function startOnnxRuntime({ threads }: EngineSettings): Promise<Started> {
   const { startOnnx } = await import('./onnx/index.ts')
   const engine = await startOnnx({ threads })
   return { version: engine.version, threads: engine.threads, device: processor(), dispose: () => engine.dispose() }
 }
 
-async function startMachineCode(threads: number): Promise<Started> {
+async function startOnnxOnCuda({ threads, places = {} }: EngineSettings): Promise<Started> {
+  const { startOnnxCuda } = await import('./onnx/cuda/index.ts')
+  const { engine, device, deviceBytes } = await startOnnxCuda({ threads, libraries: places.onnxRuntime })
+  const { version, dispose } = engine
+  return { version, threads, device, gpu: true, gpuMemory: deviceBytes, dispose }
+}
+
+async function startMachineCode({ threads }: EngineSettings): Promise<Started> {
   const { startMachine } = await import('./machine/index.ts')
   const engine = await startMachine({ threads })
   return { version: engine.version, threads: engine.threads, device: processor(), dispose: () => engine.dispose() }
@@ -53,11 +64,12 @@ const tfjsVersion = tf.version['tfjs-core'] ?? tf.version_core
 
 /** The fastest first. An engine more is a row more. */
 export const candidates: readonly Candidate[] = [
-  { name: 'tensorflow-gpu', engine: 'tensorflow', start: (threads) => startNative({ threads, device: 'GPU' }) },
-  { name: 'webgpu', engine: 'webgpu', start: startGpu },
+  { name: 'tensorflow-gpu', engine: 'tensorflow', start: ({ threads }) => startNative({ threads, device: 'GPU' }) },
+  { name: 'webgpu', engine: 'webgpu', half: true, start: startGpu },
+  { name: 'onnx-cuda', engine: 'onnx-cuda', start: startOnnxOnCuda },
   { name: 'machine', engine: 'machine', start: startMachineCode },
   { name: 'onnx', engine: 'onnx', start: startOnnxRuntime },
-  { name: 'tensorflow', engine: 'tensorflow', start: (threads) => startNative({ threads, device: 'CPU' }) },
+  { name: 'tensorflow', engine: 'tensorflow', start: ({ threads }) => startNative({ threads, device: 'CPU' }) },
   { name: 'wasm', engine: 'wasm', start: startWebAssembly },
   { name: 'cpu', engine: 'cpu', start: startJavaScript },
 ]

@@ -8,6 +8,18 @@ export type EngineName = Config['engine']
 /** Which GPU, where an engine can have one or another; see Config. */
 export type GpuChoice = Config['gpu']
 
+/** How engines are started; each takes what concerns it. */
+export interface EngineSettings {
+  /** Of an engine that can use more than one. */
+  threads: number
+  /** Which GPU; by default the first that is one. */
+  gpu?: GpuChoice | undefined
+  /** Where engines find what was not installed with the packages. */
+  places?: Config['enginePlaces'] | undefined
+  /** Whether activations are to be stored in half precision. */
+  half?: boolean | undefined
+}
+
 /** An engine that computes and has passed the self-test. */
 export interface EngineChoice {
   engine: EngineRecord & { name: Exclude<EngineName, 'auto'> }

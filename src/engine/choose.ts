@@ -1,15 +1,12 @@
-import { GestaltError } from '../errors.ts'
+import { GestaltError, Unavailable } from '../errors.ts'
 import type { RejectedEngine } from '../experiments/run.ts'
 import { tf } from '../tf.ts'
 import { type Candidate, candidates } from './candidates.ts'
-import { type EngineChoice, type EngineName, type GpuChoice, noEngine } from './choice.ts'
+import { type EngineChoice, type EngineName, type EngineSettings, noEngine } from './choice.ts'
 import { selfTest } from './self-test.ts'
 
-export interface ChooseOptions {
-  /** Of an engine that can use more than one; default 1. */
-  threads?: number
-  /** Which GPU; by default the first that is one. */
-  gpu?: GpuChoice
+/** `threads` is 1 by default. */
+export interface ChooseOptions extends Partial<EngineSettings> {
   /** Names of candidates that are not tried. */
   skip?: readonly string[]
   /** Hears which candidate is tried next: a native library may take the process down. */
@@ -18,13 +15,16 @@ export interface ChooseOptions {
   from?: readonly Candidate[]
 }
 
-const anyGpu: GpuChoice = { choice: undefined, software: false }
-
 async function attempt(
-  { name, engine, start }: Candidate,
-  { threads = 1, gpu = anyGpu }: ChooseOptions,
+  { name, engine, start, half: able }: Candidate,
+  { threads = 1, gpu, places, half }: ChooseOptions,
 ): Promise<Omit<EngineChoice, 'rejected'>> {
-  const { dispose, ...started } = await start(threads, gpu)
+  if (half && !able)
+    throw new Unavailable(
+      'it stores numbers in single precision only',
+      'leave training.precision at "single", or train on a worker with GESTALT_ENGINE=webgpu and a GPU',
+    )
+  const { dispose, ...started } = await start({ threads, gpu, places, half })
   try {
     await tf.ready()
     const selfTestMilliseconds = await selfTest()

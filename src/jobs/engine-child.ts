@@ -5,9 +5,9 @@ import type { FromChild, Progress, ToEngineChild } from './messages.ts'
 
 const tell = (progress: Progress) => process.send?.(progress)
 
-async function tryEngines({ engine, gpu, threads, skip }: ToEngineChild): Promise<FromChild> {
+async function tryEngines({ engine, skip, ...settings }: ToEngineChild): Promise<FromChild> {
   const choice = await chooseEngine(engine, {
-    ...{ threads, skip, gpu },
+    ...{ ...settings, skip },
     onTry: (name) => tell({ type: 'trying', engine: name }),
     onReject: (rejected) => tell({ type: 'rejected', rejected }),
   })

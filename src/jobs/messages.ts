@@ -1,5 +1,5 @@
 import type { Config } from '../config.ts'
-import type { EngineChoice } from '../engine/choice.ts'
+import type { EngineChoice, EngineSettings } from '../engine/choice.ts'
 import type { Fault } from '../errors.ts'
 import type { StopReason } from '../experiments/context.ts'
 import type { Failure, RejectedEngine } from '../experiments/run.ts'
@@ -16,6 +16,7 @@ export type ChildConfig = Pick<
   | 'datasetFolders'
   | 'engine'
   | 'gpu'
+  | 'enginePlaces'
   | 'engineThreads'
   | 'tracing'
 > & {
@@ -43,10 +44,8 @@ export type ToChild =
   | { type: 'gpu'; usage: GpuUsage }
 
 /** What the process that tries engines is asked; `skip` names candidates that need no trial. */
-export interface ToEngineChild {
+export interface ToEngineChild extends EngineSettings {
   engine: Config['engine']
-  gpu?: Config['gpu'] | undefined
-  threads: number
   skip: readonly string[]
 }
 

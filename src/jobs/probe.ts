@@ -1,15 +1,12 @@
-import { type EngineChoice, type EngineName, type GpuChoice, noEngine } from '../engine/choice.ts'
+import { type EngineChoice, type EngineName, type EngineSettings, noEngine } from '../engine/choice.ts'
 import { Unavailable } from '../errors.ts'
 import type { Logger } from '../experiments/context.ts'
 import type { RejectedEngine } from '../experiments/run.ts'
 import { type Ending, startEngineChild } from './child-process.ts'
 import type { Progress } from './messages.ts'
 
-export interface ProbeOptions {
+export interface ProbeOptions extends EngineSettings {
   engine: EngineName
-  /** Default: the first that is a GPU. */
-  gpu?: GpuChoice
-  threads: number
   environment: NodeJS.ProcessEnv
   log: Logger
   signal?: AbortSignal
@@ -33,7 +30,7 @@ interface Probed {
 
 /** One child tries one candidate after the other, and tells what it rejects as it goes. */
 async function probeOnce(options: ProbeOptions, search: Search, patience: number): Promise<Probed> {
-  const { engine, gpu, threads, environment, log, signal } = options
+  const { engine, gpu, places, threads, environment, log, signal } = options
   let tried: string | undefined
   let late = false
   const onProgress = (progress: Progress) => {
@@ -41,7 +38,8 @@ async function probeOnce(options: ProbeOptions, search: Search, patience: number
     if (progress.type === 'trying') tried = progress.engine
     else reject(search, progress.rejected)
   }
-  const child = startEngineChild({ engine, gpu, threads, skip: [...search.skip] }, { environment, log }, onProgress)
+  const asked = { engine, gpu, places, threads, skip: [...search.skip] }
+  const child = startEngineChild(asked, { environment, log }, onProgress)
   const timer = setTimeout(() => {
     late = true
     child.kill()

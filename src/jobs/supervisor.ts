@@ -59,8 +59,21 @@ const stopped: Record<StopReason, Outcome | undefined> = {
 }
 
 function childConfig({ config, choice, objectsPatienceSeconds = 120 }: SupervisorOptions): ChildConfig {
-  const { home, databaseUrl, s3, secret, publicUrl, datasetFolders, engine, gpu, engineThreads, tracing } = config
-  const chosen = { engine: choice?.engine.name ?? engine, gpu, engineThreads, passedOver: choice?.rejected }
+  const {
+    home,
+    databaseUrl,
+    s3,
+    secret,
+    publicUrl,
+    datasetFolders,
+    engine,
+    gpu,
+    enginePlaces,
+    engineThreads,
+    tracing,
+  } = config
+  const settings = { gpu, enginePlaces, engineThreads }
+  const chosen = { engine: choice?.engine.name ?? engine, ...settings, passedOver: choice?.rejected }
   return { home, databaseUrl, s3, secret, publicUrl, datasetFolders, tracing, objectsPatienceSeconds, ...chosen }
 }
 

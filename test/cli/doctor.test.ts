@@ -45,6 +45,7 @@ describe('gestalt doctor', () => {
     expect(report.engines.map(({ candidate }) => candidate)).toEqual([
       'tensorflow-gpu',
       'webgpu',
+      'onnx-cuda',
       'machine',
       'onnx',
       'tensorflow',

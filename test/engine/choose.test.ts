@@ -15,7 +15,7 @@ const missing: Candidate = {
 const broken: Candidate = { name: 'onnx', engine: 'onnx', start: () => Promise.reject(new TypeError('no such symbol')) }
 const working: Candidate = {
   ...{ name: 'cpu', engine: 'cpu' },
-  start: async (threads) => {
+  start: async ({ threads }) => {
     await tf.setBackend('cpu')
     return { ...started, threads }
   },

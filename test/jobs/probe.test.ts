@@ -77,7 +77,7 @@ describe('the probe of the engines', () => {
   it('finds all engines, in the order of preference', async () => {
     const all = await probeAllEngines(withPackage('process.abort()'))
     const names = all.map((found) => ('reason' in found ? found.engine : found.candidate))
-    expect(names).toEqual(['tensorflow-gpu', 'webgpu', 'machine', 'onnx', 'tensorflow', 'wasm', 'cpu'])
+    expect(names).toEqual(['tensorflow-gpu', 'webgpu', 'onnx-cuda', 'machine', 'onnx', 'tensorflow', 'wasm', 'cpu'])
     expect(all.at(-1)).toMatchObject({ engine: { name: 'cpu' }, selfTestMilliseconds: expect.any(Number) })
   })
 })

@@ -5,7 +5,7 @@ import { known, type Numbers, type Value } from '../recording/record.ts'
 import { sameShape, sizeOf } from '../recording/shape.ts'
 import { putRows } from '../recording/updates.ts'
 import { encodeModel } from './encode.ts'
-import { Graph } from './graph.ts'
+import { type Forms, Graph } from './graph.ts'
 import { lowerings } from './kernels/index.ts'
 import type { Feeds, Runtime, Session } from './runtime.ts'
 
@@ -18,8 +18,8 @@ interface Wiring {
 }
 
 /** A recorded graph as nodes of ONNX. */
-export function lowerGraph({ leaves, operations }: Plan, roots: readonly Value[], blockSize: number) {
-  const graph = new Graph(leaves, { blockSize })
+export function lowerGraph({ leaves, operations }: Plan, roots: readonly Value[], forms: Forms) {
+  const graph = new Graph(leaves, forms)
   graph.survey(operations, roots)
   for (const operation of operations) {
     graph.begin(operation)
@@ -63,7 +63,7 @@ export class OnnxComputer implements Computer {
   }
 
   compile(plan: Plan, roots: readonly Value[]): Compiled | Promise<Compiled> {
-    const { model, names, used } = lowerGraph(plan, roots, this.runtime.blockSize)
+    const { model, names, used } = lowerGraph(plan, roots, this.runtime)
     const feeds = used.map((is, i) => (is ? `i${i}` : undefined))
     const wiring = { feeds, names, outputs: [...new Set(names)] }
     const opened = this.runtime.open(encodeModel(model))

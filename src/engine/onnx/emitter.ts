@@ -32,8 +32,8 @@ export interface Constant {
 export interface Port {
   name: string
   dtype: Dtype
-  /** A side that differs from run to run has a name instead. */
-  shape: readonly (number | string)[]
+  /** A side that differs from run to run has a name instead; undefined: any shape. */
+  shape: readonly (number | string)[] | undefined
 }
 
 /** An ONNX model before its encoding. */

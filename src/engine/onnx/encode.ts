@@ -152,6 +152,7 @@ function writePort(message: Message, { name, dtype, shape }: Port): void {
   message.message(2, (type) =>
     type.message(1, (tensor) => {
       tensor.integer(1, elementTypes[dtype])
+      if (!shape) return
       tensor.message(2, (sides) => {
         for (const side of shape)
           sides.message(1, (dimension) => {

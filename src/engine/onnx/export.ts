@@ -83,7 +83,7 @@ function record(features: Features, images: number, recording: RecordingBackend)
     const plan = recording.planOf(wanted)
     const { leaves } = plan
     // As any runtime without layouts of its own.
-    const { model, names } = lowerGraph(plan, wanted, 0)
+    const { model, names } = lowerGraph(plan, wanted, { blockSize: 0 })
     const ours = new Map(Object.entries(features.tensors).map(([name, tensor]) => [heldBy(recording, tensor), name]))
     ours.set(heldBy(recording, input), inputName)
     const called = new Map(leaves.map((value, i) => [leaf(i), ours.get(value) ?? `constant${i}`]))

@@ -29,6 +29,13 @@ interface Known extends Partial<Record<Layout, string>> {
   parts?: Parts
 }
 
+/** In which of its forms an operation is written. */
+export interface Forms {
+  /** How many channels the runtime's fastest convolutions keep side by side; 0 where it has none. */
+  blockSize: number
+  forCuda?: boolean
+}
+
 type Reduction = 'ReduceSum' | 'ReduceMean' | 'ReduceMax' | 'ReduceMin' | 'ReduceProd'
 
 const channelwiseKinds = new Set(['Add', 'Sub', 'Multiply', 'RealDiv'])
@@ -53,13 +60,16 @@ function stepsOfRelus(operations: readonly Operation[]): void {
  */
 export class Graph extends Emitter {
   readonly blockSize: number
+  /** Whether it is made for CUDA, where other forms are fast, or have kernels at all. */
+  readonly forCuda: boolean
   private readonly names = new Map<Value, Known>()
   private readonly uses = new Map<Value, number>()
   private readonly leaves: readonly Value[]
 
-  constructor(leaves: readonly Value[], { blockSize }: { blockSize: number }) {
+  constructor(leaves: readonly Value[], { blockSize, forCuda = false }: Forms) {
     super()
     this.blockSize = blockSize
+    this.forCuda = forCuda
     this.leaves = leaves
     for (const [i, leaf] of leaves.entries()) this.names.set(leaf, { plain: `i${i}` })
   }

@@ -96,7 +96,7 @@ function sessionOptions(threads: number) {
 }
 
 /** An error of the runtime as one that says which kernel failed and what can be done. */
-function explain(error: unknown): Error {
+export function explain(error: unknown): Error {
   const message = error instanceof Error ? error.message : String(error)
   const kernel = /[Nn]ame:\s*'([^/']+)\//.exec(message)?.[1] ?? /\(([A-Za-z0-9_]+)\/[A-Za-z]+\/\d+\)/.exec(message)?.[1]
   const place = kernel ? ` in ${kernel}` : ''

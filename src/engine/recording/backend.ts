@@ -174,8 +174,9 @@ export class RecordingBackend extends tf.KernelBackend implements Tracer {
     const { value, raw } = this.data.get(dataId)
     if (!value) return raw!
     if (!isComputed(value)) this.flush()
-    if (!value.data && value.block) throw this.computer.refusal()
-    return own(value)
+    if (value.data || !value.block) return own(value)
+    if (!this.computer.fetchNow) throw this.computer.refusal()
+    return this.computer.fetchNow(value)
   }
 
   override async read(dataId: object): Promise<tf.BackendValues> {

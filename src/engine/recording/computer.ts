@@ -33,6 +33,8 @@ export interface Computer {
   putRows?(update: Update): void
   /** The numbers of a value that lie in a block which JavaScript cannot look into. */
   fetch?(value: Value): Promise<Numbers>
+  /** The same within the call. */
+  fetchNow?(value: Value): Numbers
   /** Memory that no value needs any longer. */
   release?(block: Block): void
   close?(): void

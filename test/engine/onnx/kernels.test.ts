@@ -3,49 +3,10 @@ import type { OnnxEngine } from '../../../src/engine/onnx/index.ts'
 import { lowerings, traces } from '../../../src/engine/onnx/kernels/index.ts'
 import { tf } from '../../../src/tf.ts'
 import { cases } from './cases/index.ts'
+import { compare, group, titleOf } from './compare.ts'
 import { engines } from './engines.ts'
-import { type Case, distance, kernelsOf, type Outcome, outcomesOf } from './parity.ts'
-
-const defaultBound = 2e-6
-
-async function onBackend(name: string, run: () => Outcome[]): Promise<Outcome[]> {
-  await tf.setBackend(name)
-  return run()
-}
-
-const show = ({ shape, dtype, values }: Outcome) => `${dtype} [${shape}] ${Array.from(values).slice(0, 24).join(' ')}`
-
-async function compare(name: string, engine: OnnxEngine, one: Case): Promise<void> {
-  const before = tf.memory().numTensors
-  const wanted = await onBackend('cpu', () => outcomesOf(one))
-  let got: Outcome[] = []
-  engine.resetStats()
-  await tf.setBackend(name)
-  const called = kernelsOf(() => {
-    got = outcomesOf(one)
-  })
-  expect(called, 'the kernel is called').toContain(one.kernel)
-  expect(engine.stats().fallbacks).toEqual({})
-  expect(tf.memory().numTensors).toBe(before)
-  for (const [i, outcome] of wanted.entries())
-    expect(
-      distance(got[i]!, outcome),
-      `result ${i}\n got ${show(got[i]!)}\nwant ${show(outcome)}\n`,
-    ).toBeLessThanOrEqual(one.bound ?? defaultBound)
-}
-
-const titleOf = ({ title, operands, gradient }: Case) =>
-  [title, operands.map(({ dtype, shape }) => `${dtype} [${shape}]`).join(' '), gradient ? 'with gradients' : '']
-    .filter(Boolean)
-    .join(', ')
 
 const byKernel = group(cases)
-
-function group(all: readonly Case[]): Map<string, Case[]> {
-  const groups = new Map<string, Case[]>()
-  for (const one of all) groups.set(one.kernel, [...(groups.get(one.kernel) ?? []), one])
-  return groups
-}
 
 describe.each(engines)('the %s engine', (name, start) => {
   let engine: OnnxEngine

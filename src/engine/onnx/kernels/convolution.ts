@@ -162,7 +162,8 @@ const inputGradient: Lowering = (operation, graph) => {
   const before: Pair = [kernel[0] - 1 - top, kernel[1] - 1 - left]
   const after: Pair = [shape[1] - outHeight + top, shape[2] - outWidth + left]
   const plain = strides[0] === 1 && strides[1] === 1 && [...before, ...after].every((side) => side >= 0)
-  if (plain) {
+  // CUDA has the transposed convolution as fast as any other.
+  if (plain && !graph.forCuda) {
     const around = { ...window, pads: [...before, ...after] as unknown as Window['pads'] }
     convolve(operation, graph, around, true)
     return
@@ -172,13 +173,16 @@ const inputGradient: Lowering = (operation, graph) => {
   const filter = graph.transpose(graph.plain(operation, 1), [3, 2, 0, 1])
   const missing: Pair = [Math.max(0, shape[1] + top - full[0]), Math.max(0, shape[2] + left - full[1])]
   const cut: Pair = [full[0] + missing[0] - top - shape[1], full[1] + missing[1] - left - shape[2]]
+  // What is cut on both sides is not computed at all.
+  const even: Pair = graph.forCuda ? [Math.min(top, cut[0]), Math.min(left, cut[1])] : [0, 0]
   const made = graph.emit('ConvTranspose', [graph.arranged(operation, 0, 'planes'), filter], {
     kernel_shape: kernel,
     strides,
     dilations: [1, 1],
-    pads: [0, 0, 0, 0],
+    pads: [...even, ...even],
   })
-  const pads8 = [0, 0, -top, -left, 0, 0, missing[0] - cut[0], missing[1] - cut[1]]
+  const before8 = [even[0] - top, even[1] - left]
+  const pads8 = [0, 0, ...before8, 0, 0, missing[0] - cut[0] + even[0], missing[1] - cut[1] + even[1]]
   const fitted = pads8.some((side) => side !== 0) ? graph.emit('Pad', [made, graph.integers(pads8)]) : made
   graph.result(operation, fitted, 0, 'planes')
 }

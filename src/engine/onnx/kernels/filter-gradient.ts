@@ -3,6 +3,7 @@ import type { Graph } from '../graph.ts'
 import type { Lowering } from '../kernel.ts'
 import type { Quad } from '../layout.ts'
 import type { Window } from './convolution.ts'
+import { filterGradientByColumns } from './filter-columns.ts'
 
 /** Above so many numbers one partial gradient an image costs more than what the faster form saves. */
 const partialLimit = 2 ** 23
@@ -46,6 +47,10 @@ function asFilter(graph: Graph, name: string, [n, height, width, channels]: Quad
  * convolutions to work in their fastest form, and nothing is unfolded.
  */
 export const filterGradient: Lowering = (operation, graph) => {
+  if (graph.forCuda) {
+    filterGradientByColumns(operation, graph)
+    return
+  }
   const { kernel, strides, pads } = operation.attributes as Window
   const x = operation.shapes[0] as unknown as Quad
   const dy = operation.shapes[1] as unknown as Quad

@@ -7,6 +7,7 @@ import type { Graph } from '../graph.ts'
 import type { KernelGroup, Lowering } from '../kernel.ts'
 import { assertWindows, fitsBlocks, type Layout, type Quad } from '../layout.ts'
 import { placeCells } from './cells.ts'
+import { everyStep } from './filter-columns.ts'
 
 type Pair = readonly [number, number]
 
@@ -50,10 +51,47 @@ function lowerPool(op: 'MaxPool' | 'AveragePool'): Lowering {
   return (operation, graph) => {
     const layout = poolingLayout(operation, 0, graph)
     const images = graph.arranged(operation, 0, layout)
-    const attributes = attributesOf(operation.attributes as Pooling)
+    const pooling = operation.attributes as Pooling
+    if (graph.forCuda && op === 'AveragePool' && !isEven(pooling)) {
+      graph.result(operation, averageWithin(operation, graph, images), 0, layout)
+      return
+    }
+    const attributes = attributesOf(pooling)
     const domain = layout === 'blocks' ? 'com.microsoft.nchwc' : ''
     graph.result(operation, graph.emit(op, [images], attributes, domain), 0, layout)
   }
+}
+
+const isEven = ({ pads: [top, left, bottom, right] }: Pooling) => top === bottom && left === right
+
+/** For cuDNN, which pads as much after as before: means over padded images, divided by what of each window lies inside. */
+function averageWithin(operation: Operation, graph: Graph, images: string): string {
+  const pooling = operation.attributes as Pooling
+  const [top, left, bottom, right] = pooling.pads
+  const [, height, width] = operation.outputs[0]!.shape as unknown as Quad
+  const [, imageHeight, imageWidth] = operation.shapes[0] as unknown as Quad
+  const wide = graph.emit('Pad', [images, graph.integers([0, 0, top, left, 0, 0, bottom, right])])
+  const means = graph.emit('AveragePool', [wide], { ...attributesOf(pooling), pads: [0, 0, 0, 0] })
+  const shares = sharesOf(pooling, [height, width], [imageHeight, imageWidth])
+  const size = pooling.kernel[0] * pooling.kernel[1]
+  const factors = graph.constant(
+    'float32',
+    [height, width],
+    shares.map((share) => share * size),
+  )
+  return graph.emit('Mul', [means, factors])
+}
+
+/** For each window one over how many of its cells lie inside the images. */
+function sharesOf({ kernel, strides, pads }: Pooling, pooled: Pair, images: Pair): Float32Array {
+  const within = (at: number, axis: 0 | 1) => {
+    const first = at * strides[axis] - pads[axis]
+    return Math.min(images[axis], first + kernel[axis]) - Math.max(0, first)
+  }
+  return Float32Array.from(
+    { length: pooled[0] * pooled[1] },
+    (_, i) => 1 / (within(Math.floor(i / pooled[1]), 0) * within(i % pooled[1], 1)),
+  )
 }
 
 /** A filter [channels, 1, h, w] of zeros and one 1, for a convolution of each channel, in blocks or not. */
@@ -70,7 +108,7 @@ function oneCell(graph: Graph, channels: number, kernel: Pair, cell: Pair, layou
 /**
  * 1 where cell (i, j) of a window is as large as its maximum, else 0. A convolution with a filter that is 1 at the cell
  * takes it from the images; the runtime subtracts the maximum and cuts 1 + difference x (largest float) to [0, 1] in
- * the same pass, which is exact for differences above 1e-38.
+ * the same pass, which is exact for differences above 1e-38. Convolutions of cuDNN may not be exact: there it is a slice.
  */
 function winsOfCell(
   graph: Graph,
@@ -80,7 +118,10 @@ function winsOfCell(
   pooling: Pooling,
   cell: Pair,
   layout: Layout,
+  pooled: Quad,
 ) {
+  const seen = () => everyStep(graph, images, cell, [pooled[1], pooled[2]], pooling.strides)
+  if (graph.forCuda) return graph.emit('Cast', [graph.emit('Equal', [seen(), largest])], { to: 1 })
   const filter = oneCell(graph, channels, pooling.kernel, cell, layout)
   const attributes = { ...attributesOf(pooling), pads: [0, 0, 0, 0], dilations: [1, 1], group: channels }
   if (layout === 'planes')
@@ -160,37 +201,30 @@ const maxPoolGradient: Lowering = (operation, graph) => {
   }
   const wide = bordered(graph, images, shape, pooling.pads, layout)
   const [height, width] = pooling.kernel
+  const pooled = operation.shapes[0] as unknown as Quad
   let left = graph.arranged(operation, 0, layout)
   const taken: string[] = []
   for (let i = 0; i < height; i++)
     for (let j = 0; j < width; j++) {
       if (i === height - 1 && j === width - 1) break
-      const wins = winsOfCell(graph, wide, largest, shape[3], pooling, [i, j], layout)
+      const wins = winsOfCell(graph, wide, largest, shape[3], pooling, [i, j], layout, pooled)
       taken.push(graph.emit('Mul', [left, wins]))
       left = graph.emit('Sub', [left, taken.at(-1)!])
     }
   taken.push(left)
-  const pooled = operation.shapes[0] as unknown as Quad
   graph.result(operation, placeCells(graph, taken, pooled, shape, pooling, layout), 0, layout)
 }
 
 /** Every cell of a window gets the same share: one over how many cells of it lie inside the images. */
 const avgPoolGradient: Lowering = (operation, graph) => {
   const pooling = operation.attributes as Pooling
-  const { kernel, strides, pads } = pooling
+  const { kernel } = pooling
   const shape = operation.outputs[0]!.shape as unknown as Quad
   const pooled = operation.shapes[0] as unknown as Quad
   const layout = poolingLayout(operation, 0, graph)
-  const inside = (at: number, axis: 0 | 1) => {
-    const first = at * strides[axis] - pads[axis]
-    return Math.min(shape[axis + 1]!, first + kernel[axis]) - Math.max(0, first)
-  }
   const b = layout === 'blocks' ? graph.blockSize : 1
-  const shares = new Float32Array(pooled[1] * pooled[2] * b)
-  for (let i = 0; i < shares.length; i++) {
-    const place = Math.floor(i / b)
-    shares[i] = 1 / (inside(Math.floor(place / pooled[2]), 0) * inside(place % pooled[2], 1))
-  }
+  const each = sharesOf(pooling, [pooled[1], pooled[2]], [shape[1], shape[2]])
+  const shares = Float32Array.from({ length: each.length * b }, (_, i) => each[Math.floor(i / b)]!)
   const dy = graph.reshape(graph.arranged(operation, 0, layout), [pooled[0] * (pooled[3] / b), shares.length])
   const share = graph.reshape(
     graph.emit('Mul', [dy, graph.constant('float32', [shares.length], shares)]),
