@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { whyNotHere } from '../../../../src/engine/onnx/cuda/index.ts'
 import { cases } from '../cases/index.ts'
 import { compare, group, titleOf } from '../compare.ts'
 import { type Listed, startListing } from './processor.ts'
@@ -15,7 +16,7 @@ const chosen = [...byKernel].flatMap(([kernel, all]) => (otherwise.has(kernel) ?
 /** What the processor computes for want of a kernel of CUDA's; none of it is in a training step (training.test.ts). */
 const withoutKernel = ['Acos', 'Acosh', 'Asin', 'Asinh', 'Atan', 'Atanh', 'BitwiseAnd', 'Cosh', 'Sinh', 'Tan']
 
-describe('the engine for CUDA, on the processor', () => {
+describe.skipIf(whyNotHere())('the engine for CUDA, on the processor', () => {
   let listed: Listed
 
   beforeAll(async () => {

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { whyNotHere } from '../../../../src/engine/onnx/cuda/index.ts'
 import { parseDefinition } from '../../../../src/experiments/definition.ts'
 import { createMemoryContext, memoryBytes } from '../../../../src/experiments/memory-context.ts'
 import { perform } from '../../../../src/experiments/perform.ts'
@@ -24,7 +25,7 @@ const definition = (method: object) =>
     evaluations: [],
   })
 
-describe('training by the engine for CUDA, on the processor', () => {
+describe.skipIf(whyNotHere())('training by the engine for CUDA, on the processor', () => {
   let listed: Listed
 
   beforeAll(async () => {
