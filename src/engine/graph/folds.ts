@@ -1,8 +1,8 @@
-import { castNode, floats, type Lowering, operand } from './maps.ts'
-import { type Arg, NotWritten, spread, whole } from './node.ts'
+import { cast, castNode, type Lowering, operand } from './maps.ts'
+import { type Arg, type Fold, NotWritten, spread, whole } from './node.ts'
 
 const fold =
-  (kind: 'sum' | 'max' | 'min', mean = false): Lowering =>
+  (kind: Fold, mean = false): Lowering =>
   (operation, nodes, find) => {
     const { axes } = operation.attributes as { axes: number[] }
     const seen = operation.shapes[0]!
@@ -21,9 +21,8 @@ const fold =
   }
 
 const softmax: Lowering = (operation, nodes, find) => {
-  floats(operation)
   const shape = operation.shapes[0]!
-  const arg = operand(operation, 0, find)
+  const arg = cast(nodes, operand(operation, 0, find), shape, 'float32')
   const last = shape.map((_, i) => i === shape.length - 1)
   const kept = shape.map((side, i) => (last[i] ? 1 : side))
   const largest = nodes.fold('max', arg, shape, last)
@@ -36,7 +35,7 @@ const softmax: Lowering = (operation, nodes, find) => {
 }
 
 /** Their numbers lie in the program's memory. */
-const mostClasses = 2 ** 14
+export const mostClasses = 2 ** 14
 
 const oneHot: Lowering = (operation, nodes, find) => {
   const { onValue, offValue } = operation.attributes as { onValue: number; offValue: number }
@@ -61,10 +60,13 @@ const oneHot: Lowering = (operation, nodes, find) => {
 
 /** Operations that fold sides, by kind. */
 export const folds: Readonly<Record<string, Lowering>> = {
+  All: fold('min'),
+  Any: fold('max'),
   Max: fold('max'),
   Mean: fold('sum', true),
   Min: fold('min'),
   OneHot: oneHot,
+  Prod: fold('product'),
   Softmax: softmax,
   Sum: fold('sum'),
 }

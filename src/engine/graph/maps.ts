@@ -5,8 +5,8 @@ import { type Arg, type Node, type Nodes, NotWritten, rowStrides, spread, whole 
 /** The node of a value, made when its operation was written. */
 export type Find = (value: Value) => Node
 
-/** Writes one operation as nodes; the node of its first result. */
-export type Lowering = (operation: Operation, nodes: Nodes, find: Find) => Node
+/** Writes one operation as nodes: that of its result, or one for each result. */
+export type Lowering = (operation: Operation, nodes: Nodes, find: Find) => Node | Node[]
 
 const isFloat = (dtype: Dtype) => dtype === 'float32'
 

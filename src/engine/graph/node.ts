@@ -29,11 +29,12 @@ export interface Arg {
  */
 export type Halo = readonly [top: number, left: number, bottom: number, right: number, rows: number, columns: number]
 
-export type Fold = 'sum' | 'max' | 'min'
+export type Fold = 'sum' | 'product' | 'max' | 'min'
 
 /** How two parts of a fold become one, of floats and of whole numbers. */
 const combining = {
   sum: ['add', 'addWhole'],
+  product: ['multiply', 'multiplyWhole'],
   max: ['maximum', 'maximumWhole'],
   min: ['minimum', 'minimumWhole'],
 } as const satisfies Record<Fold, readonly [FormulaName, FormulaName]>

@@ -218,16 +218,22 @@ function lowerAll(
   const find = (value: Value) => made.get(value)!
   for (const operation of operations) {
     const lower = lowerings[operation.kind]
-    if (!lower || operation.outputs.length !== 1) throw new NotWritten(operation.kind)
-    const [output] = operation.outputs
-    if (sizeOf(output!.shape) === 0 || operation.inputs.some(({ shape }) => sizeOf(shape) === 0))
+    if (!lower) throw new NotWritten(operation.kind)
+    if (
+      operation.outputs.some(({ shape }) => sizeOf(shape) === 0) ||
+      operation.inputs.some(({ shape }) => sizeOf(shape) === 0)
+    )
       throw new NotWritten('no numbers at all')
     const seen = operation.kind === 'Step' ? (value: Value) => reluOf.get(find(value)) ?? find(value) : find
-    const node = lower(operation, nodes, seen)
-    if (operation.kind === 'Relu' && isRelu(node)) reluOf.set(find(operation.inputs[0]!), node)
-    if (node.dtype !== output!.dtype || sizeOf(node.shape) !== sizeOf(output!.shape))
-      throw new NotWritten(`${operation.kind} with a result of another type`)
-    made.set(output!, node)
+    const lowered = lower(operation, nodes, seen)
+    const results = Array.isArray(lowered) ? lowered : [lowered]
+    if (operation.kind === 'Relu' && isRelu(results[0]!)) reluOf.set(find(operation.inputs[0]!), results[0]!)
+    for (const [i, output] of operation.outputs.entries()) {
+      const node = results[i]
+      if (node?.dtype !== output.dtype || sizeOf(node.shape) !== sizeOf(output.shape))
+        throw new NotWritten(`${operation.kind} with a result of another type`)
+      made.set(output, node)
+    }
   }
   const rootNodes = roots.map((value) => {
     const node = find(value)

@@ -6,14 +6,17 @@ import type { Writer } from './writer.ts'
 
 const beginnings: Record<Fold, [float: number, whole: number]> = {
   sum: [0, 0],
+  product: [1, 1],
   max: [Number.NEGATIVE_INFINITY, -(2 ** 31)],
   min: [Number.POSITIVE_INFINITY, 2 ** 31 - 1],
 }
 
+const wholeFolds = { sum: 'paddd', product: 'pmulld', max: 'pmaxsd', min: 'pminsd' } as const
+
 function foldInto(w: Writer, fold: Fold, float: boolean, to: number, x: number): void {
   const { a } = w
-  if (!float) a.v(fold === 'sum' ? 'paddd' : fold === 'max' ? 'pmaxsd' : 'pminsd', to, to, x)
-  else if (fold === 'sum') a.v('addps', to, to, x)
+  if (!float) a.v(wholeFolds[fold], to, to, x)
+  else if (fold === 'sum' || fold === 'product') a.v(fold === 'sum' ? 'addps' : 'mulps', to, to, x)
   else {
     // The instruction gives its second operand where one is not a number.
     a.vcmp('cmpps', 2, x, x, compare.unordered)

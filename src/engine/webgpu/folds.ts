@@ -46,6 +46,7 @@ function shapeFor(kept: number, folded: number, keptInside: boolean): Shape {
 
 function beginning(fold: Fold, element: 'f32' | 'i32'): string {
   if (fold === 'sum') return numeral(0, element === 'i32')
+  if (fold === 'product') return numeral(1, element === 'i32')
   const lowest = fold === 'max'
   if (element === 'i32') return numeral(lowest ? -(2 ** 31) : 2 ** 31 - 1, true)
   return numeral(lowest ? Number.NEGATIVE_INFINITY : Number.POSITIVE_INFINITY, false)
@@ -53,6 +54,7 @@ function beginning(fold: Fold, element: 'f32' | 'i32'): string {
 
 const combining = {
   sum: ['add', 'addWhole'],
+  product: ['multiply', 'multiplyWhole'],
   max: ['maximum', 'maximumWhole'],
   min: ['minimum', 'minimumWhole'],
 } as const

@@ -1,6 +1,6 @@
 import type { FormulaName } from '../../graph/formulas.ts'
 import { cast, castNode, copyOf, type Find, type Lowering } from '../../graph/maps.ts'
-import { type Arg, type Node, type Nodes, spread, whole } from '../../graph/node.ts'
+import { type Arg, type Nodes, spread, whole } from '../../graph/node.ts'
 import type { Dtype, Operation } from '../../recording/record.ts'
 
 /** Operands as numbers of a type, each for every number of the result. */
@@ -43,7 +43,7 @@ const truth =
     nodes.map(formula, operandsAs(operation, 'float32', nodes, find), operation.outputs[0]!.shape, 'bool')
 
 /** Of whole numbers with bounds that are known. */
-function bounded(operation: Operation, nodes: Nodes, find: Find, ofFloats: FormulaName, bounds: number[]): Node {
+function bounded(operation: Operation, nodes: Nodes, find: Find, ofFloats: FormulaName, bounds: number[]) {
   if (!isWhole(operation)) return float(ofFloats)(operation, nodes, find)
   const { shape, dtype } = operation.outputs[0]!
   const ends = bounds.map(
