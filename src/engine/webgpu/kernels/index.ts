@@ -1,5 +1,6 @@
 import type { Lowering } from '../../graph/maps.ts'
 import { arrangement } from './arrangement.ts'
+import { sums } from './einsum.ts'
 import { elementwise } from './elementwise.ts'
 import { extremes } from './extremes.ts'
 import { gathering } from './gathering.ts'
@@ -10,7 +11,6 @@ import { resizes } from './resizing.ts'
 import { runs } from './running.ts'
 import { scattering } from './scattering.ts'
 import { segments } from './segments.ts'
-import { sums } from './einsum.ts'
 
 /** Operations with shaders of their own, and those of numbers that the other engines do not take, by kind. */
 export const operations: Readonly<Record<string, Lowering>> = {
