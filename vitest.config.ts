@@ -7,9 +7,8 @@ export default defineConfig({
     pool: 'forks',
     include: ['test/**/*.test.ts'],
     globalSetup: ['test/global.ts'],
-    // A machine that many share may be ten times as slow as it is alone: what hangs is told apart from that by this.
-    testTimeout: 180_000,
-    hookTimeout: 180_000,
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
     // Much of the time is spent waiting for services that start, stop and fail.
     maxWorkers: 3,
   },
