@@ -31,8 +31,6 @@ const runs = Object.keys(methods).flatMap((method) =>
   (variants[method] ?? [{}]).map((settings) => ({ method, net: 'small', settings })),
 )
 
-const stepping = runs.filter(({ method }) => !(methods as unknown as Record<string, Method>)[method]!.fitted)
-
 const there = (method: string) => {
   const { abilities } = (methods as unknown as Record<string, Method>)[method]!
   const offered = new Set<Ability>([...abilities, 'labels', 'pools'])
@@ -72,7 +70,7 @@ describe.each(engines)('training and evaluation on the %s engine', (name, start)
     expect(programRuns, 'graphs that ran as machine code').toBe(name === 'machine' ? count : 0)
   })
 
-  it.each(stepping)('compile the same graphs however long they train: $method on $net with $settings', async (run) => {
+  it.each(runs)('compile the same graphs however long they train: $method on $net with $settings', async (run) => {
     const compiled = async (epochs: number) => {
       engine.resetStats()
       await perform(definitionOf(run, epochs), createMemoryContext(memoryBytes()))
