@@ -128,9 +128,9 @@ function evaluating(units: ChosenUnits, corpus: DatasetDescription, net: NetPlan
 }
 
 /**
- * The process; a batch's activations, as so many times all taps and what the method makes beside them; and with a slack the dataset's own memory and, since
- * not everything is given back in between, both training (weights, gradients and optimiser slots, what the method
- * remembers, five prepared batches) and what evaluations hold.
+ * The process; a batch's activations, as so many times all taps and what the method makes beside them; and with a slack
+ * the dataset's own memory and, since not everything is given back in between, both training (weights, gradients and
+ * optimiser slots, what the method remembers, five prepared batches) and what evaluations hold.
  */
 function expectMemory(
   definition: Definition,

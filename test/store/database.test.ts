@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { isPostgresAway, openDatabase } from '../../src/store/database.ts'
 import { isId, newId } from '../../src/store/id.ts'
 import { openLedger } from '../../src/store/ledger.ts'
+import { eventually } from '../eventually.ts'
 import { testDatabase } from '../postgres.ts'
 
 describe('a database', () => {
@@ -30,7 +31,7 @@ describe('a database', () => {
     await Promise.all([1, 2, 3].map(() => database.pool.query('SELECT pg_sleep(0.01)')))
     const other = await openDatabase({ url: scratch.url, max: 1, name: 'cutter' })
     await other.pool.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'cut-test'")
-    await expect.poll(() => ledger.countRuns().catch(() => undefined)).toBe(0)
+    await eventually(async () => expect(await ledger.countRuns().catch(() => undefined)).toBe(0))
     await Promise.all([database.close(), other.close()])
   })
 

@@ -16,6 +16,7 @@ import pg from 'pg'
 import { afterEach, describe, expect, it } from 'vitest'
 import { type EmbeddedPostgres, startPostgres } from '../../src/store/embedded-postgres.ts'
 import { isAlive } from '../../src/store/home-lock.ts'
+import { eventually } from '../eventually.ts'
 import { canMount, smallDisk } from '../tmpfs.ts'
 
 const isRoot = process.getuid?.() === 0
@@ -134,7 +135,7 @@ describe('the embedded PostgreSQL', () => {
     const { child, told } = await startElsewhere(newHome())
     const server = serverOf(told.directory!)
     child.kill('SIGKILL')
-    await expect.poll(() => isAlive(server), { timeout: 10_000 }).toBe(false)
+    await eventually(() => expect(isAlive(server)).toBe(false))
   })
 
   it.skipIf(process.platform !== 'linux')(
@@ -240,7 +241,7 @@ describe('the embedded PostgreSQL', () => {
     const server = serverOf(told.directory!)
     child.kill('SIGKILL')
     process.kill(server, 'SIGINT')
-    await expect.poll(() => isAlive(server)).toBe(false)
+    await eventually(() => expect(isAlive(server)).toBe(false))
   })
 
   it.skipIf(!canMount)('says that the disk is full', async () => {

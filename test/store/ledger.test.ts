@@ -3,6 +3,7 @@ import { type Database, openDatabase } from '../../src/store/database.ts'
 import { newId } from '../../src/store/id.ts'
 import { type Ledger, openLedger, type Submission } from '../../src/store/ledger.ts'
 import { channels, listen } from '../../src/store/listen.ts'
+import { eventually } from '../eventually.ts'
 import { testDatabase } from '../postgres.ts'
 
 const submission: Submission = {
@@ -150,7 +151,7 @@ describe('a run', () => {
       onReconnect: () => {},
     })
     expect(await ledger.requestCancel(runId)).toMatchObject({ state: 'running', cancelRequested: true })
-    await expect.poll(() => heard).toEqual([JSON.stringify({ runId, action: 'cancel' })])
+    await eventually(() => expect(heard).toEqual([JSON.stringify({ runId, action: 'cancel' })]))
     await listener.close()
     await ledger.end({ runId, attempt }, { state: 'queued', outcome: 'lost' })
     expect(await stateOf(runId)).toBe('cancelled')

@@ -2,6 +2,7 @@ import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { newId } from '../../src/store/id.ts'
 import { channels, listen, readNotice } from '../../src/store/listen.ts'
+import { eventually } from '../eventually.ts'
 import { testDatabase } from '../postgres.ts'
 
 describe('listening', () => {
@@ -31,17 +32,17 @@ describe('listening', () => {
         )
         .then(({ rows }) => rows.map(({ pid }) => pid))
     await client.query("SELECT pg_notify('gestalt_runs', 'one'), pg_notify('gestalt_other', 'not ours')")
-    await expect.poll(() => heard).toEqual(['gestalt_runs one'])
+    await eventually(() => expect(heard).toEqual(['gestalt_runs one']))
     for (const round of [1, 2]) {
       const [pid] = await connections()
       await client.query('SELECT pg_terminate_backend($1)', [pid])
-      await expect.poll(() => reconnects).toBe(round)
+      await eventually(() => expect(reconnects).toBe(round))
     }
     expect(await connections()).toHaveLength(1)
     await client.query("SELECT pg_notify('gestalt_control', 'two')")
-    await expect.poll(() => heard.at(-1)).toBe('gestalt_control two')
+    await eventually(() => expect(heard.at(-1)).toBe('gestalt_control two'))
     await listener.close()
-    await expect.poll(connections).toEqual([])
+    await eventually(async () => expect(await connections()).toEqual([]))
     expect(reconnects).toBe(2)
   })
 

@@ -18,6 +18,7 @@ import { type ObjectStore, readAll } from '../../src/store/objects.ts'
 import { openPool } from '../../src/store/pool.ts'
 import { openRunContext, type RunContextOptions } from '../../src/store/run-context.ts'
 import { decodeSafetensors } from '../../src/store/safetensors.ts'
+import { eventually } from '../eventually.ts'
 import { testDatabase } from '../postgres.ts'
 
 /** Of whatever is begun here: a worker may take over its own attempt. */
@@ -188,10 +189,10 @@ describe('what a run says', () => {
       const curves = (await readCurves(database.pool, [runId], { maxPoints: 5000 }, objects)).get(runId)!
       return curves.map(({ points }) => points.length)
     }
-    await expect.poll(written).toEqual([2400, 2400])
+    await eventually(async () => expect(await written()).toEqual([2400, 2400]))
     const version = async () => (await ledger.runs([runId])).get(runId)!.version
     const last = async () => heard.at(-1) === (await version())
-    await expect.poll(last).toBe(true)
+    await eventually(async () => expect(await last()).toBe(true))
     expect(heard.length).toBeGreaterThan(1)
     for (let step = 1; step <= 20; step++) {
       context.metrics.report(3000 + step, { a: 1 })
@@ -199,7 +200,7 @@ describe('what a run says', () => {
       await context.artifacts.put(`${step}.txt`, 'text/plain', Buffer.from('x'))
       await context.findings.report(step, 'nearest-neighbours', { scores: { accuracy: 0.5 } })
     }
-    await expect.poll(last).toBe(true)
+    await eventually(async () => expect(await last()).toBe(true))
     expect(heard.length).toBeLessThanOrEqual((performance.now() - began) / 250 + 2)
     await listener.close()
     await context.close()
@@ -258,7 +259,7 @@ describe('what a run says', () => {
     await door.shut()
     for (let step = 1; step < 100; step++) context.metrics.report(step, { loss: 1 })
     const saved = context.checkpoints.save(checkpoint(100))
-    await expect.poll(() => warnings).toEqual([expect.stringContaining('the database is away')])
+    await eventually(() => expect(warnings).toEqual([expect.stringContaining('the database is away')]))
     await door.open()
     await saved
     expect((await readCurves(database.pool, [runId], { maxPoints: 200 }, objects)).get(runId)![0]!.points).toHaveLength(

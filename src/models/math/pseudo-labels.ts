@@ -53,8 +53,9 @@ export function visitEvenly(clusters: ArrayLike<number>, k: number, dice: Dice):
 }
 
 /**
- * What the loss of each of these images is multiplied by, [indices], so that clusters count alike although each image is visited
- * as often as any other: in proportion to 1 / size^power, 1 on average over all. 0 where a point has no cluster.
+ * What the loss of each of these images is multiplied by, [indices], so that clusters count alike although each image
+ * is visited as often as any other: in proportion to 1 / size^power, 1 on average over all. 0 where a point has no
+ * cluster.
  */
 export function evenWeights(
   clusters: ArrayLike<number>,

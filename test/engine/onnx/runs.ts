@@ -26,9 +26,6 @@ export const runs = Object.keys(methods).flatMap((method) =>
   (variants[method] ?? [{}]).map((settings) => ({ method, net: 'small', settings })),
 )
 
-/** Those of methods that take steps. */
-export const stepping = runs.filter(({ method }) => !(methods as unknown as Record<string, Method>)[method]!.fitted)
-
 const there = (method: string) => {
   const { abilities } = (methods as unknown as Record<string, Method>)[method]!
   const offered = new Set<Ability>([...abilities, 'labels', 'pools'])

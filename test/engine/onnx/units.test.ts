@@ -3,7 +3,7 @@ import type { OnnxEngine } from '../../../src/engine/onnx/index.ts'
 import { createMemoryContext, memoryBytes } from '../../../src/experiments/memory-context.ts'
 import { perform } from '../../../src/experiments/perform.ts'
 import { engines } from './engines.ts'
-import { definitionOf, runs, stepping } from './runs.ts'
+import { definitionOf, runs } from './runs.ts'
 
 describe.each(engines)('training and evaluation on the %s engine', (name, start) => {
   let engine: OnnxEngine
@@ -24,7 +24,7 @@ describe.each(engines)('training and evaluation on the %s engine', (name, start)
     expect(programRuns, 'graphs that ran as machine code').toBe(name === 'machine' ? count : 0)
   })
 
-  it.each(stepping)('compile the same graphs however long they train: $method on $net with $settings', async (run) => {
+  it.each(runs)('compile the same graphs however long they train: $method on $net with $settings', async (run) => {
     const compiled = async (epochs: number) => {
       engine.resetStats()
       await perform(definitionOf(run, epochs), createMemoryContext(memoryBytes()))
