@@ -76,6 +76,9 @@ export interface Config {
 /** Folder of the clone or image this code runs from. */
 export const installation = resolve(dirname(fileURLToPath(import.meta.url)), '..')
 
+/** Runs a module of ours in another process or thread: its first argument, as `jobs/child`. */
+export const launcher = join(installation, 'bin/launch.js')
+
 /** Of this software, as its package says it. */
 export function softwareVersion(): string {
   return (JSON.parse(readFileSync(join(installation, 'package.json'), 'utf8')) as { version: string }).version

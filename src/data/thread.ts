@@ -1,6 +1,5 @@
-import { createRequire } from 'node:module'
-import { pathToFileURL } from 'node:url'
 import { Worker } from 'node:worker_threads'
+import { launcher } from '../config.ts'
 
 /** A task on its way to a thread, and what comes back of it. */
 export interface Asked<Task> {
@@ -15,18 +14,6 @@ interface Waiting<Result> {
   reject(error: unknown): void
 }
 
-const fromSource = import.meta.url.endsWith('.ts')
-
-/** Sources need the loader in every thread; it is named by its full path so that any working directory does. */
-function startWorker(name: string): Worker {
-  if (!fromSource) return new Worker(new URL(`./${name}.js`, import.meta.url))
-  const tsx = pathToFileURL(createRequire(import.meta.url).resolve('tsx/package.json'))
-  const loader = new URL('dist/esm/api/index.mjs', tsx).href
-  const file = new URL(`./${name}.ts`, import.meta.url).href
-  const code = `import { register } from ${JSON.stringify(loader)}; register(); await import(${JSON.stringify(file)})`
-  return new Worker(new URL(`data:text/javascript,${encodeURIComponent(code)}`))
-}
-
 /** A thread that answers one message for each it gets. It keeps the process alive only while it has something to do. */
 export class Thread<Task, Result> {
   private readonly worker: Worker
@@ -36,7 +23,7 @@ export class Thread<Task, Result> {
 
   /** `name` is that of its file beside this one, `what` what it does. */
   constructor(name: string, what: string) {
-    this.worker = startWorker(name)
+    this.worker = new Worker(launcher, { argv: [`data/${name}`] })
     this.worker.on('message', (answer: Answered<Result>) => {
       const waiting = this.settle(answer.id)
       if ('error' in answer) waiting?.reject(answer.error)

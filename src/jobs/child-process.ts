@@ -1,7 +1,6 @@
 import { type ChildProcess, fork } from 'node:child_process'
-import { createRequire } from 'node:module'
 import { createInterface } from 'node:readline'
-import { fileURLToPath, pathToFileURL } from 'node:url'
+import { launcher } from '../config.ts'
 import type { Logger } from '../experiments/context.ts'
 import type { FromChild, Progress, ToChild, ToEngineChild, ToExportChild } from './messages.ts'
 
@@ -25,19 +24,8 @@ export interface Child {
 const wordsKept = 20
 /** Lines of a stack trace, of JavaScript or of the engine below, and its frame: for the log, not for the failure. */
 const trace = /^\s*(at |\d+: (0x|node:|.+:\d+:\d+\)?$)|-{3,}|<---|node:internal|Node\.js v|\^+$|$)/
-const fromSource = import.meta.url.endsWith('.ts')
 /** What a forked process runs. */
-const entries = {
-  performs: fromSource ? './child.ts' : './child.js',
-  exports: fromSource ? './export-child.ts' : './export-child.js',
-  'tries engines': fromSource ? './engine-child.ts' : './engine-child.js',
-}
-
-/** Sources need the loader, named by its full path so that any working directory does. */
-function loader(): string[] {
-  if (!fromSource) return []
-  return ['--import', pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href]
-}
+const entries = { performs: 'child', exports: 'export-child', 'tries engines': 'engine-child' }
 
 function follow(child: ChildProcess, log: Logger, lastWords: string[]): void {
   createInterface({ input: child.stdout! }).on('line', (line) => log.info(line))
@@ -84,8 +72,10 @@ function start(
   { environment, log }: Surroundings,
   onProgress: (progress: Progress) => void = () => {},
 ): Child {
-  const entry = fileURLToPath(new URL(entries[what], import.meta.url))
-  const child = fork(entry, { execArgv: loader(), env: environment, stdio: ['ignore', 'pipe', 'pipe', 'ipc'] })
+  const child = fork(launcher, [`jobs/${entries[what]}`], {
+    env: environment,
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+  })
   const lastWords: string[] = []
   let said: FromChild | undefined
   follow(child, log, lastWords)
