@@ -1,4 +1,4 @@
-import { Ajv2020 } from 'ajv/dist/2020.js'
+import { Ajv2020, type ErrorObject, type ValidateFunction } from 'ajv/dist/2020.js'
 import { type Static, type TObject, type TSchema, Type } from 'typebox'
 import { type Augmentation, augmentationSchema } from '../data/augment.ts'
 import { datasets } from '../data/index.ts'
@@ -159,16 +159,22 @@ const written = asWritten(resolvedSchema as TSchema as Schema)
 /** The JSON schema (2020-12, as OpenAPI 3.1 uses it) of what a person writes; keys with a default may be left out. */
 export const definitionSchema = Type.Unsafe<Definition>(written as TSchema)
 
-const validate = new Ajv2020({
-  allErrors: true,
-  verbose: true,
-  discriminator: true,
-  coerceTypes: false,
-  useDefaults: false,
-  removeAdditional: false,
-  ownProperties: true,
-  strictTypes: false,
-}).compile(written)
+let validator: ValidateFunction | undefined
+
+/** Compiled where it is first asked for: that takes a tenth of what most processes take to start. */
+function validate(value: unknown): readonly ErrorObject[] {
+  validator ??= new Ajv2020({
+    allErrors: true,
+    verbose: true,
+    discriminator: true,
+    coerceTypes: false,
+    useDefaults: false,
+    removeAdditional: false,
+    ownProperties: true,
+    strictTypes: false,
+  }).compile(written)
+  return validator(value) ? [] : (validator.errors ?? [])
+}
 
 /** A GPU's memory asks for a GPU: who says that none is needed has to take one of the two back. */
 function contradictions(value: unknown): Fault[] {
@@ -184,7 +190,7 @@ function contradictions(value: unknown): Fault[] {
 export function parseDefinition(value: unknown): Definition {
   const oversize = oversizeFault(value)
   if (oversize) throw new InvalidDefinition([oversize])
-  const faults = [...(validate(value) ? [] : toFaults(validate.errors ?? [])), ...contradictions(value)]
+  const faults = [...toFaults(validate(value)), ...contradictions(value)]
   if (faults.length > 0) throw new InvalidDefinition(faults)
   const definition = withDefaults(written, value) as Definition
   const { resources } = definition
