@@ -1,10 +1,10 @@
 import { randomBytes } from 'node:crypto'
 import { existsSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { availableParallelism, totalmem } from 'node:os'
-import { dirname, join, resolve } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { join, resolve } from 'node:path'
 import { engines } from './engines.ts'
 import { type Fault, InvalidDefinition, Misconfigured } from './errors.ts'
+import { installation } from './installation.ts'
 
 export const engineNames = ['auto', ...engines] as const
 
@@ -72,12 +72,6 @@ export interface Config {
   /** Where the command line looks for the server. */
   url: string
 }
-
-/** Folder of the clone or image this code runs from. */
-export const installation = resolve(dirname(fileURLToPath(import.meta.url)), '..')
-
-/** Runs a module of ours in another process or thread: its first argument, as `jobs/child`. */
-export const launcher = join(installation, 'bin/launch.js')
 
 /** Of this software, as its package says it. */
 export function softwareVersion(): string {

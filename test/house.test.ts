@@ -10,7 +10,7 @@ const source = resolve(import.meta.dirname, '../src')
 
 /** From the ground up: a folder imports from itself and from those before it. */
 const floors = ['data', 'models', 'experiments', 'store', 'engine', 'jobs', 'api', 'cli']
-const ground = ['errors.ts', 'engines.ts', 'tf.ts', 'config.ts', 'tracing.ts']
+const ground = ['errors.ts', 'engines.ts', 'tf.ts', 'installation.ts', 'config.ts', 'tracing.ts']
 const frontDoors = ['server.ts', 'worker.ts', 'cli', 'jobs/child.ts']
 
 /** Inside models/, the same. */

@@ -15,7 +15,7 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { Worker } from 'node:worker_threads'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { installation } from '../src/config.ts'
+import { installation } from '../src/installation.ts'
 
 const execute = promisify(execFile)
 

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { type Config, installation } from '../config.ts'
+import type { Config } from '../config.ts'
+import { installation } from '../installation.ts'
 import { type Client, openClient } from './client.ts'
 import { duration, type Output } from './output.ts'
 import { askedToStop } from './serve.ts'

@@ -1,9 +1,9 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { closeSync, existsSync, mkdirSync, openSync, renameSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
-import { type Config, installation } from '../config.ts'
+import type { Config } from '../config.ts'
 import { Unavailable } from '../errors.ts'
+import { installation } from '../installation.ts'
 import { type EmbeddedPostgres, startPostgres } from '../store/embedded-postgres.ts'
 import { migrate } from '../store/migrate.ts'
 
@@ -22,7 +22,7 @@ interface Part {
   ended: Promise<number | string>
 }
 
-const entry = fileURLToPath(new URL('../../bin/gestalt.js', import.meta.url))
+const entry = join(installation, 'bin/gestalt.js')
 
 /** How long a part may take to stop before it is killed: a training step and a checkpoint fit in. */
 const graceSeconds = 30

@@ -1,5 +1,5 @@
 import { Worker } from 'node:worker_threads'
-import { launcher } from '../config.ts'
+import { launcher } from '../installation.ts'
 
 /** A task on its way to a thread, and what comes back of it. */
 export interface Asked<Task> {

@@ -1,7 +1,7 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { createInterface } from 'node:readline'
-import { launcher } from '../config.ts'
 import type { Logger } from '../experiments/context.ts'
+import { launcher } from '../installation.ts'
 import type { FromChild, Progress, ToChild, ToEngineChild, ToExportChild } from './messages.ts'
 
 /** How a child ended. */
