@@ -6,6 +6,8 @@ export type Numbers = Record<string, number>
 interface Reading {
   scalars: Record<string, Tensor>
   numbers: Promise<Numbers>
+  /** Whether the numbers are there. */
+  arrived: boolean
   take(numbers: Numbers): void
 }
 
@@ -17,10 +19,13 @@ async function readAll(scalars: Record<string, Tensor>): Promise<Numbers> {
 }
 
 function begin(scalars: Reading['scalars'], take: Reading['take']): Reading {
-  const numbers = readAll(scalars)
+  const reading: Reading = { scalars, numbers: readAll(scalars), arrived: false, take }
+  const arrive = () => {
+    reading.arrived = true
+  }
   // What fails is told when it is waited for.
-  numbers.catch(() => {})
-  return { scalars, numbers, take }
+  reading.numbers.then(arrive, arrive)
+  return reading
 }
 
 async function finish({ scalars, numbers, take }: Reading): Promise<void> {
@@ -37,6 +42,11 @@ async function finish({ scalars, numbers, take }: Reading): Promise<void> {
  */
 export function readBehind() {
   let last: Reading | undefined
+  const settle = async () => {
+    const one = last
+    last = undefined
+    if (one) await finish(one)
+  }
   return {
     /** Asks for numbers, and hands on those that were asked for before. The scalars are disposed of once read. */
     async ask(scalars: Reading['scalars'], take: Reading['take']): Promise<void> {
@@ -45,10 +55,10 @@ export function readBehind() {
       if (before) await finish(before)
     },
     /** Resolves when all that was asked for has been handed on. */
-    async settle(): Promise<void> {
-      const one = last
-      last = undefined
-      if (one) await finish(one)
+    settle,
+    /** Hands on what is there already: who hears of a step and stops the training loses no step more by it. */
+    async settleArrived(): Promise<void> {
+      if (last?.arrived) await settle()
     },
     /** The same where something has failed already, and nobody is told any more. */
     async drop(): Promise<void> {

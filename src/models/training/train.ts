@@ -35,8 +35,9 @@ export interface TrainingProgress {
 /** All that a training sees of the world around it. */
 export interface TrainingWindow {
   /**
-   * `step` counts the steps taken, from 1. Told in order, while the step after it is taken already. All but imagesPerSecond and waitShare (of the time, in [0, 1], that the
-   * engine waited for batches) are the same whenever the training is repeated.
+   * `step` counts the steps taken, from 1. Told in order: at once where the engine has the numbers at once, else while
+   * the next step is taken already. All but imagesPerSecond and waitShare (of the time, in [0, 1], that the engine waited
+   * for batches) are the same whenever the training is repeated.
    */
   report(step: number, values: Record<string, number>): void
   progress(progress: TrainingProgress): void
@@ -196,6 +197,7 @@ async function runSteps(options: TrainingOptions, course: Course, ensemble: Ense
       if (step === steps) ensemble.average?.replace()
       if (due) await save(step === steps)
       await setImmediate()
+      await behind.settleArrived()
     }
     await saver.finish()
     return { step, stopped: false }
