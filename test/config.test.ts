@@ -17,7 +17,7 @@ describe('the settings', () => {
     ['GESTALT_PORT', '80a', /'80a' is not a whole number from 0 to 65535/],
     ['GESTALT_PORT', '65536', /not a whole number/],
     ['GESTALT_METRICS_PORT', 'on', /GESTALT_METRICS_PORT: 'on' is not a whole number/],
-    ['GESTALT_ENGINE', 'cuda', /'cuda' is not one of: auto, webgpu, machine, onnx, tensorflow, wasm, cpu/],
+    ['GESTALT_ENGINE', 'cuda', /'cuda' is not one of: auto, webgpu, onnx-cuda, machine, onnx, tensorflow, wasm, cpu/],
     ['GESTALT_GPU', 'x'.repeat(201), /GESTALT_GPU: is neither a number nor a part of the name/],
     ['GESTALT_GPU_SLOTS', '0', /GESTALT_GPU_SLOTS: '0' is not a whole number from 1 to 64/],
     ['GESTALT_GPU_MEMORY', '16GiB', /GESTALT_GPU_MEMORY: '16GiB' is not a whole number from 1048576 to/],
