@@ -60,10 +60,13 @@ export function offerOf(
 
 export const gibibytes = (bytes: number) => `${(bytes / 2 ** 30).toFixed(1)} GiB`
 
+/** The reason of a worker that never had one. */
+export const hasNoGpu = 'it has no GPU'
+
 /** Why a worker's GPU is none for a run; undefined where it is one, or none is asked for. */
 function whyNoGpu(needs: Partial<Needs>, { gpu, gpuMemory, gpuFault }: Partial<Offer>): string | undefined {
   if (!needs.gpu) return undefined
-  if (!gpu) return gpuFault === undefined ? 'it has no GPU' : `its GPU does not serve: ${gpuFault}`
+  if (!gpu) return gpuFault === undefined ? hasNoGpu : `its GPU does not serve: ${gpuFault}`
   if (needs.gpuMemory === undefined) return undefined
   if (gpuMemory === undefined)
     return 'it does not know how much memory its GPU has (GESTALT_GPU_MEMORY would tell), and the run asks for some'

@@ -1,4 +1,4 @@
-import { gibibytes, type Needs, type Offer, whyUnfit } from './placement.ts'
+import { gibibytes, hasNoGpu, type Needs, type Offer, whyUnfit } from './placement.ts'
 
 /** A worker that is there, as one that waits sees it. */
 export interface Seen {
@@ -12,8 +12,8 @@ export interface Seen {
   gpuFreeBytes?: number | null
 }
 
-/** Workers that are described one by one; a lab may have many. */
-const mostDescribed = 8
+/** Different reasons that are told; a lab may have many workers. */
+const mostReasons = 8
 
 /** Why a worker does not take a run that needs a GPU at this moment; undefined where it could. */
 function whyNotNow(needs: Partial<Needs>, { offer, runIds, concurrency, ...worker }: Seen): string | undefined {
@@ -27,13 +27,27 @@ function whyNotNow(needs: Partial<Needs>, { offer, runIds, concurrency, ...worke
   return `${name}: ${gibibytes(free)} of ${gibibytes(offer.gpuMemory ?? 0)} free`
 }
 
+/** Workers that lack the same, told in one: 'lab1 and 2 more (it has no GPU)'. */
+function describe(reason: string, hosts: readonly string[]): string {
+  const [first = '', second] = hosts
+  const others = hosts.length === 2 ? second : `${hosts.length - 1} more`
+  return `${hosts.length > 1 ? `${first} and ${others}` : first} (${reason})`
+}
+
 function whyWaitingForGpu(needs: Partial<Needs>, workers: readonly Seen[]): string {
-  const reasons = workers.map((worker) => whyNotNow(needs, worker))
-  if (reasons.includes(undefined)) return 'it is about to be taken'
-  const described = workers.map(({ host = 'one' }, i) => `${host} (${reasons[i]})`)
-  const more = described.length > mostDescribed ? `, and ${described.length - mostDescribed} more` : ''
+  const hostsByReason = new Map<string, string[]>()
+  for (const worker of workers) {
+    const reason = whyNotNow(needs, worker)
+    if (reason === undefined) return 'it is about to be taken'
+    hostsByReason.set(reason, [...(hostsByReason.get(reason) ?? []), worker.host ?? 'one'])
+  }
   const gpu = needs.gpuMemory === undefined ? 'a GPU' : `a GPU of ${gibibytes(needs.gpuMemory)} free`
-  return `it waits for a worker with ${gpu}; the workers here: ${described.slice(0, mostDescribed).join(', ')}${more}`
+  const waits = `it waits for a worker with ${gpu}`
+  const lacking = hostsByReason.get(hasNoGpu)?.length ?? 0
+  if (lacking > 1 && lacking === workers.length) return `${waits}; none of the ${lacking} workers here has one`
+  const described = [...hostsByReason].map(([reason, hosts]) => describe(reason, hosts))
+  const more = described.length > mostReasons ? ', and others' : ''
+  return `${waits}; the workers here: ${described.slice(0, mostReasons).join(', ')}${more}`
 }
 
 /** Why a run that is queued has not begun, for a person. */

@@ -156,6 +156,29 @@ describe('why a run waits', () => {
     )
     expect(whyWaiting(needs({ gpuMemory: 8 * gib }), [tight, card])).toBe('it is about to be taken')
     expect(whyWaiting(needs({ gpuMemory: 3 * gib }), [tight])).toBe('it is about to be taken')
-    expect(whyWaiting(needs({ gpu: true }), new Array(20).fill(full))).toMatch(/, and 12 more$/)
+  })
+
+  it('is said once of workers that all lack the same', () => {
+    const host = (name: string) => ({ ...worker, host: name })
+    const card = { ...worker, host: 'lab4', offer: { ...offer, gpu: true, gpuMemory: 16 * gib } }
+    const waiting = (...workers: Parameters<typeof whyWaiting>[1]) =>
+      whyWaiting(needs({ gpuMemory: 17 * gib }), workers)
+    const waits = 'it waits for a worker with a GPU of 17.0 GiB free'
+    const small = 'lab4 (its GPU has 16.0 GiB of memory, and the run needs 17.0 GiB)'
+    expect(waiting(host('lab1'))).toBe(`${waits}; the workers here: lab1 (it has no GPU)`)
+    expect(waiting(host('lab1'), host('lab2'), host('lab3'))).toBe(`${waits}; none of the 3 workers here has one`)
+    expect(waiting(host('lab1'), card, host('lab2'))).toBe(
+      `${waits}; the workers here: lab1 and lab2 (it has no GPU), ${small}`,
+    )
+    expect(waiting(host('lab1'), host('lab2'), host('lab3'), card)).toBe(
+      `${waits}; the workers here: lab1 and 2 more (it has no GPU), ${small}`,
+    )
+    const sizes = Array.from({ length: 20 }, (_, i) => ({
+      ...card,
+      offer: { ...card.offer, gpuMemory: (i % 10) * gib },
+    }))
+    const told = waiting(...sizes)
+    expect(told).toMatch(/, and others$/)
+    expect(told.match(/lab4 and lab4 \(/g)).toHaveLength(8)
   })
 })

@@ -107,12 +107,12 @@ describe.skipIf(!canDeploy)('two APIs and three workers on Postgres, Redis and S
     const waiting = async (id: string) =>
       (await place.query<{ run: { waiting: string } }>(apis[1], `{ run(id: "${id}") { waiting } }`)).run.waiting
     expect(await waiting(pinned)).toMatch(/^none of 3 workers can take it: it computes on \w+, not on wasm$/)
-    expect(await waiting(onGpu)).toBe('none of 3 workers can take it: it has no GPU')
+    expect(await waiting(onGpu)).toBe('it waits for a worker with a GPU; none of the 3 workers here has one')
     const fourth = await place.startWorker({ GESTALT_ENGINE: 'wasm' })
     await place.becomes(pinned, 'succeeded')
     const attempts = (await place.ledger.attempts([pinned])).get(pinned)!
     expect(attempts).toMatchObject([{ number: 1, workerId: fourth.id, engine: { name: 'wasm' } }])
-    expect(await waiting(onGpu)).toBe('none of 4 workers can take it: it has no GPU')
+    expect(await waiting(onGpu)).toBe('it waits for a worker with a GPU; none of the 4 workers here has one')
     await place.ask(apis[0], `/v1/runs/${onGpu}/cancel`, {})
     await place.becomes(onGpu, 'cancelled')
     expect(await fourth.end('SIGTERM')).toBe(0)
