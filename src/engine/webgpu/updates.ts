@@ -6,7 +6,10 @@ import type { World } from './world.ts'
 
 const invocations = 256
 
-/** A row count, a row's width, then the places. Of a place that is there twice either row is written: they are equal. */
+/** Stands for the place of a row which one after it overwrites: rows are written in no order. */
+const nowhere = 0xffff_ffff
+
+/** A row count, a row's width, then the places. */
 const code = `@group(0) @binding(0) var<storage, read> places: array<u32>;
 @group(0) @binding(1) var<storage, read> rows: array<u32>;
 @group(0) @binding(2) var<storage, read_write> whole: array<u32>;
@@ -15,8 +18,23 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
   let i = ${groupIndex} * ${invocations}u + own;
   if (i >= places[0] * places[1]) { return; }
   let row = i / places[1];
-  whole[places[2u + row] * places[1] + i - row * places[1]] = rows[i];
+  let place = places[2u + row];
+  if (place == ${nowhere}u) { return; }
+  whole[place * places[1] + i - row * places[1]] = rows[i];
 }`
+
+/** What the shader is told: of rows for the same place only the last is written. */
+function wordsOf(places: ArrayLike<number>, width: number): Uint32Array<ArrayBuffer> {
+  const words = new Uint32Array(2 + places.length)
+  words[0] = places.length
+  words[1] = width
+  const seen = new Set<number>()
+  for (let i = places.length - 1; i >= 0; i--) {
+    words[2 + i] = seen.has(places[i]!) ? nowhere : places[i]!
+    seen.add(places[i]!)
+  }
+  return words
+}
 
 /** Writes rows into the memory of what they replace. */
 export class Updates {
@@ -43,7 +61,7 @@ export class Updates {
       encoder.copyBufferToBuffer(before.memory, 0, copy.memory, 0, 4 * size)
       root.block = copy
     }
-    const words = Uint32Array.of(at.length, width, ...at)
+    const words = wordsOf(at, width)
     const block = buffers.take(words.byteLength, { name: 'the places of an update', shape: [] })
     gpu.device.queue.writeBuffer(block.memory, 0, words)
     this.pipeline ??= this.compile()

@@ -101,16 +101,21 @@ const large: Case[] = [
   },
 ]
 
-/** Rows for places, of which some are there twice: the last of them stays. */
-function updates(rows: number): Case {
+/**
+ * Rows for places, of which some are there twice: the last of them stays. Written in the place of what they replace, and
+ * by the graph, where that computes with all of it.
+ */
+function updates(rows: number): Case[] {
   const at = Array.from({ length: rows }, (_, i) => (i * 7) % 50)
-  return {
+  const update: Case = {
     kernel: 'TensorScatterUpdate',
     title: `${rows} rows`,
     operands: [floats([60, 3]), given(at, [rows, 1], 'int32'), floats([rows, 3], undefined, 4)],
     compute: (x, places, values) => tf.tensorScatterUpdate(x, places, values),
     bound: 0,
   }
+  const negated: Case['compute'] = (...operands) => tf.neg(update.compute(...operands) as tf.Tensor)
+  return [update, { ...update, title: `${rows} rows, negated`, compute: negated }]
 }
 
 describe.runIf(hasSwiftShader)('operations on WebGPU', () => {
@@ -123,7 +128,7 @@ describe.runIf(hasSwiftShader)('operations on WebGPU', () => {
 
   afterAll(() => engine.dispose())
 
-  it.each([...large, updates(100), updates(4200)].map((one) => [`${one.kernel} ${one.title}`, one] as const))(
+  it.each([...large, ...updates(100), ...updates(4200)].map((one) => [`${one.kernel} ${one.title}`, one] as const))(
     'compute %s as tfjs does',
     async (_, one) => {
       await tf.setBackend('cpu')
