@@ -1,4 +1,5 @@
 import { createRequire } from 'node:module'
+import { basename } from 'node:path'
 import { Unavailable } from '../../../errors.ts'
 
 /** Where something of the runtime lies. */
@@ -88,11 +89,21 @@ type Library = ReturnType<Koffi['load']>
 
 const libraries = new Map<string, Library>()
 
-/** A library, which stays loaded: it would go with the last that knows of it, and take its threads' code away. */
+/**
+ * A library, which stays loaded: it would go with the last that knows of it, and take its threads' code away. Where it
+ * does not load the error names it, which koffi's own does not in every case.
+ */
 export function loaded(koffi: Koffi, file: string): Library {
-  const library = libraries.get(file) ?? koffi.load(file)
-  libraries.set(file, library)
-  return library
+  const known = libraries.get(file)
+  if (known) return known
+  try {
+    const library = koffi.load(file)
+    libraries.set(file, library)
+    return library
+  } catch (cause) {
+    const said = (cause as Error).message.replace('Failed to load shared library: ', '')
+    throw new Error(said.includes(basename(file)) ? said : `${file}: ${said}`, { cause })
+  }
 }
 
 /** Prototypes have names, which are global. */

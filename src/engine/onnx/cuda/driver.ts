@@ -30,8 +30,7 @@ export function openDevice(index: number, library = driverLibrary): CudaDevice {
   try {
     driver = loaded(koffi, library)
   } catch (cause) {
-    const said = (cause as Error).message.replace('Failed to load shared library: ', '')
-    throw new Unavailable(`NVIDIA's driver does not load: ${said}`, cure, { cause })
+    throw new Unavailable(`NVIDIA's driver does not load: ${(cause as Error).message}`, cure, { cause })
   }
   const refuse = (what: string, code: number): never => {
     if (code === noDevice) throw new Unavailable("NVIDIA's driver finds no GPU", cure)
