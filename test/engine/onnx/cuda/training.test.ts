@@ -10,7 +10,7 @@ const methods = [
   { name: 'npid', dimension: 8 },
   { name: 'npid', dimension: 8, negatives: 6, zMode: 'ema', proximal: 1 },
   { name: 'supervised' },
-  { name: 'autoencoder' },
+  { name: 'swwae' },
 ]
 
 const definition = (method: object) =>
