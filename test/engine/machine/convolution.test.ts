@@ -53,11 +53,19 @@ function outcomes({ images, filter, strides = 1, pad = 'same' }: Shape): Outcome
 }
 
 describe.skipIf(whyNotHere())('convolutions as machine code', () => {
+  // Plain JavaScript takes its time: once for each shape.
+  const known = new Map<Shape, Outcome[]>()
+  async function wantedOf(shape: Shape): Promise<Outcome[]> {
+    await tf.setBackend('cpu')
+    const wanted = known.get(shape) ?? outcomes(shape)
+    known.set(shape, wanted)
+    return wanted
+  }
+
   it.each(shapes.flatMap((shape) => [1, 2, 3].map((threads) => [shape.title, threads, shape] as const)))(
     'are those of tfjs: %s, on %i threads',
     async (_title, threads, shape) => {
-      await tf.setBackend('cpu')
-      const wanted = outcomes(shape)
+      const wanted = await wantedOf(shape)
       const engine: MachineEngine = await startMachine({ threads })
       const got = outcomes(shape)
       const { programRuns, runs } = engine.stats()
