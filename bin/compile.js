@@ -6,6 +6,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  realpathSync,
   renameSync,
   rmSync,
   statSync,
@@ -13,6 +14,7 @@ import {
 } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { threadId } from 'node:worker_threads'
 
 const here = fileURLToPath(import.meta.url)
 const root = dirname(dirname(here))
@@ -47,7 +49,7 @@ const targetOf = (path) => join(compiled, path.replace(/\.ts$/, '.js'))
 /** Puts a file in place at once: another process may be reading it. */
 function place(target, write) {
   mkdirSync(dirname(target), { recursive: true })
-  const made = `${target}.${process.pid}.new`
+  const made = `${target}.${process.pid}.${threadId}.new`
   write(made)
   renameSync(made, target)
 }
@@ -77,7 +79,7 @@ export async function compileChanged() {
   place(recordFile, (file) => writeFileSync(file, JSON.stringify({ compiler: compiler(), times })))
 }
 
-if (process.argv[1] === here) {
+if (process.argv[1] && realpathSync(process.argv[1]) === here) {
   rmSync(compiled, { recursive: true, force: true })
   await compileChanged()
 }

@@ -1,6 +1,6 @@
 // Runs a module of ours, named without its ending ('cli/main'): in a clone the sources as they stand, compiled where
 // they have changed since; elsewhere (a container image) the build. As a program: node bin/launch.js MODULE.
-import { existsSync } from 'node:fs'
+import { existsSync, realpathSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { isMainThread } from 'node:worker_threads'
 
@@ -29,4 +29,5 @@ export async function launch(name) {
   return import(new URL(`../src/${name}.ts`, import.meta.url).href)
 }
 
-if (!isMainThread || process.argv[1] === fileURLToPath(import.meta.url)) await launch(process.argv[2])
+const program = process.argv[1] && realpathSync(process.argv[1])
+if (!isMainThread || program === fileURLToPath(import.meta.url)) await launch(process.argv[2])

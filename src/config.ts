@@ -189,6 +189,12 @@ function readEngine(read: Reader): Pick<Config, 'engine' | 'gpu'> {
       'GESTALT_GPU',
       'is neither a number nor a part of the name of a GPU; `gestalt doctor` shows what there is',
     )
+  if (choice !== undefined && engine !== 'auto' && engine !== 'webgpu')
+    read.fault(
+      'GESTALT_GPU',
+      `names a GPU for webgpu, and GESTALT_ENGINE is '${engine}': leave one of the two out` +
+        (engine === 'onnx-cuda' || engine === 'tensorflow' ? ', and choose the card by CUDA_VISIBLE_DEVICES' : ''),
+    )
   return {
     engine: engine === 'auto' && choice !== undefined ? 'webgpu' : engine,
     gpu: { choice, software: engine === 'webgpu' },

@@ -71,7 +71,8 @@ async function findMachine(config: Config, log: Logger, signal: AbortSignal): Pr
   const { gpuSlots } = config
   const gpuMemory = smaller(config.gpuMemory, gpu?.memoryBytes)
   const machine = { memoryBytes: config.workerMemory, cores: availableParallelism(), engine: engine.name }
-  const offer = offerOf({ ...machine, gpu: gpu !== undefined, ...(gpu ? { gpuSlots, gpuMemory } : {}) })
+  const ofGpu = { ...(gpu ? { gpuSlots, gpuMemory } : {}), ...(engine.half ? { half: true } : {}) }
+  const offer = offerOf({ ...machine, gpu: gpu !== undefined, ...ofGpu })
   if (gpu) log.info(`its GPU is ${gpu.name}, ${gpuMemory === undefined ? 'of unknown memory' : gibibytes(gpuMemory)}`)
   return { choice, gpu, offer, concurrency: gpu ? gpuSlots : config.concurrency }
 }

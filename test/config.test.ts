@@ -32,12 +32,16 @@ describe('the settings', () => {
     expect(() => read({ [name]: value })).toThrow(words)
   })
 
+  it('refuses to name a GPU for an engine that takes none', () => {
+    const fault = /GESTALT_GPU: names a GPU for webgpu, and GESTALT_ENGINE is 'onnx-cuda'.*CUDA_VISIBLE_DEVICES/
+    expect(() => read({ GESTALT_GPU: '1', GESTALT_ENGINE: 'onnx-cuda' })).toThrow(fault)
+  })
+
   it('computes on the GPU that is named or not at all, and on a software one where the engine is named too', () => {
     expect(read()).toMatchObject({ engine: 'auto', gpu: { choice: undefined, software: false } })
     expect(read({ GESTALT_GPU: ' 1 ' })).toMatchObject({ engine: 'webgpu', gpu: { choice: '1', software: false } })
     const both = { GESTALT_ENGINE: 'webgpu', GESTALT_GPU: 'swiftshader' }
     expect(read(both)).toMatchObject({ engine: 'webgpu', gpu: { choice: 'swiftshader', software: true } })
-    expect(read({ GESTALT_ENGINE: 'onnx', GESTALT_GPU: '0' }).engine).toBe('onnx')
   })
 
   it('names every fault at once', () => {

@@ -98,14 +98,22 @@ describe('what runs a module of ours', () => {
     expect(await run({ uid: 65534, gid: 65534 })).toBe(`one file://${join(clone, 'src/jobs/says.ts')}`)
   })
 
-  it('runs one in a thread', async () => {
+  it('runs one in threads of a process, which compile it at once', async () => {
     write(
       'jobs/says.ts',
       "import { parentPort } from 'node:worker_threads'\nparentPort!.postMessage(import.meta.url)\n",
     )
-    const thread = new Worker(join(clone, 'bin/launch.js'), { argv: ['jobs/says'] })
-    const said = await new Promise((resolve, reject) => thread.once('message', resolve).once('error', reject))
-    expect(said).toBe(`file://${compiled('jobs/says.js')}`)
-    await thread.terminate()
+    const threads = Array.from({ length: 3 }, () => new Worker(join(clone, 'bin/launch.js'), { argv: ['jobs/says'] }))
+    const answer = (thread: Worker) =>
+      new Promise((resolve, reject) => thread.once('message', resolve).once('error', reject))
+    expect(new Set(await Promise.all(threads.map(answer)))).toEqual(new Set([`file://${compiled('jobs/says.js')}`]))
+    await Promise.all(threads.map((thread) => thread.terminate()))
+  })
+
+  it('runs one by way of a link', async () => {
+    symlinkSync(clone, `${clone}-link`)
+    const { stdout } = await execute(process.execPath, [join(`${clone}-link`, 'bin/launch.js'), 'jobs/says'])
+    rmSync(`${clone}-link`)
+    expect(stdout).toMatch(/^one /)
   })
 })

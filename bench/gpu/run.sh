@@ -21,7 +21,8 @@ loads() { "$here/bin/node" -e 'require(process.argv[1])' "$here/node_modules/web
 loads || for file in "$here"/lib/libstdc++.so.6 "$here"/lib/libgcc_s.so.1; do ln -sf "$file" "$own/${file##*/}"; done
 
 # Where the loader does not look for NVIDIA's driver by itself.
-if [ -z "$VK_DRIVER_FILES$VK_ICD_FILENAMES" ] && ! ls /usr/share/vulkan/icd.d/nvidia* /etc/vulkan/icd.d/nvidia* >/dev/null 2>&1; then
+described() { ls /usr/share/vulkan/icd.d/nvidia* >/dev/null 2>&1 || ls /etc/vulkan/icd.d/nvidia* >/dev/null 2>&1; }
+if [ -z "$VK_DRIVER_FILES$VK_ICD_FILENAMES" ] && ! described; then
   icd=$(ls /usr/local/nvidia/share/vulkan/icd.d/nvidia*.json /usr/local/share/vulkan/icd.d/nvidia*.json 2>/dev/null | head -n 1)
   for library in libGLX_nvidia.so.0 libEGL_nvidia.so.0; do
     case $icd$known in

@@ -9,6 +9,8 @@ export interface Started {
   gpu?: boolean
   /** Of the GPU in bytes, where the engine knows it. */
   gpuMemory?: number
+  /** Whether it can store activations in half precision. */
+  half?: boolean
   /** Gives back what it holds, where it does not serve. */
   dispose?(): void
 }

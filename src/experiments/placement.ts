@@ -13,6 +13,8 @@ export interface Needs {
   gpu: boolean
   /** Bytes of the GPU's memory; where absent, an even share of what its worker has. */
   gpuMemory?: number
+  /** Whether activations are stored in half precision. */
+  half?: boolean
   /** The engine it must be computed by; 'any' of them. */
   engine: string
   /** The version of the software that accepted it. */
@@ -36,10 +38,11 @@ function knownUnits(): string[] {
 
 /** `memoryBytes`: as planned, where the definition does not say. */
 export function needsOf(definition: Definition, memoryBytes: number): Needs {
-  const { version, resources, dataset, net, method, evaluations } = definition
+  const { version, resources, dataset, net, method, training, evaluations } = definition
+  const half = training.precision === 'half' ? { half: true } : {}
   const named = [`dataset ${dataset.name}`, `net ${net.name}`, `method ${method.name}`]
   const units = new Set([...named, ...evaluations.map(({ name }) => `evaluation ${name}`)])
-  return { version, units: [...units], ...resources, memoryBytes: resources.memoryBytes || memoryBytes }
+  return { version, units: [...units], ...resources, ...half, memoryBytes: resources.memoryBytes || memoryBytes }
 }
 
 /** Engines that compute on processors alone, whatever else a machine has. */
@@ -53,7 +56,7 @@ export function checkResources({ gpu, engine }: Definition['resources']): Fault[
 }
 
 export function offerOf(
-  machine: Pick<Offer, 'memoryBytes' | 'cores' | 'gpu' | 'gpuMemory' | 'gpuSlots' | 'engine'>,
+  machine: Pick<Offer, 'memoryBytes' | 'cores' | 'gpu' | 'gpuMemory' | 'gpuSlots' | 'half' | 'engine'>,
 ): Offer {
   return { version: definitionVersion, units: knownUnits(), ...machine }
 }
@@ -63,10 +66,15 @@ export const gibibytes = (bytes: number) => `${(bytes / 2 ** 30).toFixed(1)} GiB
 /** The reason of a worker that never had one. */
 export const hasNoGpu = 'it has no GPU'
 
-/** Why a worker's GPU is none for a run; undefined where it is one, or none is asked for. */
-function whyNoGpu(needs: Partial<Needs>, { gpu, gpuMemory, gpuFault }: Partial<Offer>): string | undefined {
+/**
+ * Why a worker's GPU is none for a run; undefined where it is one, or none is asked for. All runs of a worker with a GPU
+ * compute on it: while it does not serve, none can.
+ */
+function whyNoGpu(needs: Partial<Needs>, { gpu, gpuMemory, gpuFault, half }: Partial<Offer>): string | undefined {
+  if (!gpu && gpuFault !== undefined) return `its GPU does not serve: ${gpuFault}`
+  if (needs.gpu && !gpu) return hasNoGpu
+  if (needs.half && !half) return 'it does not store numbers in half precision'
   if (!needs.gpu) return undefined
-  if (!gpu) return gpuFault === undefined ? hasNoGpu : `its GPU does not serve: ${gpuFault}`
   if (needs.gpuMemory === undefined) return undefined
   if (gpuMemory === undefined)
     return 'it does not know how much memory its GPU has (GESTALT_GPU_MEMORY would tell), and the run asks for some'
@@ -127,6 +135,9 @@ export function gpuLeft(offer: Offer, live: readonly Partial<Needs>[], cardFree 
   return Math.max(0, Math.min(offer.gpuMemory - promised, cardFree))
 }
 
+/** Of a card's memory, at most: what its driver keeps while nobody computes on it. */
+export const driverBytes = (bytes: number) => Math.min(2 ** 30, bytes / 20)
+
 /**
  * Why a worker that performs these has no memory for one more now; undefined where it has. Who is alone may take all
  * that there is, unless it says how much of the GPU it needs and others than our runs have that.
@@ -144,7 +155,9 @@ export function whyNoRoom(
   const left = gpuLeft(offer, live, asked === undefined ? undefined : cardFree)
   if (left === undefined || (asked === undefined && live.length === 0)) return undefined
   const share = gpuShare(needs, offer)
-  if (share <= left) return undefined
+  // Who asks for a whole card gets it though its driver keeps some.
+  if (share <= left + (live.length === 0 ? driverBytes(offer.gpuMemory!) : 0) && share <= offer.gpuMemory!)
+    return undefined
   const wanted = asked === undefined ? `its share of ${gibibytes(share)}` : gibibytes(share)
   return `its GPU has ${gibibytes(left)} of ${gibibytes(offer.gpuMemory!)} free, and the run needs ${wanted}`
 }

@@ -50,6 +50,8 @@ export interface EngineRecord {
   gpu?: boolean
   /** Of the GPU in bytes, where the engine knows it. */
   gpuMemory?: number
+  /** Whether it can store activations in half precision. */
+  half?: boolean
 }
 
 /** An engine that was tried and does not serve on a machine. */

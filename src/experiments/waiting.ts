@@ -1,4 +1,4 @@
-import { gibibytes, hasNoGpu, type Needs, type Offer, whyUnfit } from './placement.ts'
+import { driverBytes, gibibytes, hasNoGpu, type Needs, type Offer, whyUnfit } from './placement.ts'
 
 /** A worker that is there, as one that waits sees it. */
 export interface Seen {
@@ -23,7 +23,8 @@ function whyNotNow(needs: Partial<Needs>, { offer, runIds, concurrency, ...worke
   if (runIds.length >= concurrency) return `${name}: ${runIds.length} of ${concurrency} slots busy`
   const { gpuFreeBytes: free } = worker
   const wanted = needs.gpuMemory ?? (runIds.length > 0 ? (offer.gpuMemory ?? 0) / (offer.gpuSlots ?? 1) : 0)
-  if (free == null || free >= Math.floor(wanted)) return undefined
+  const kept = runIds.length === 0 ? driverBytes(offer.gpuMemory ?? 0) : 0
+  if (free == null || free + kept >= Math.floor(wanted)) return undefined
   return `${name}: ${gibibytes(free)} of ${gibibytes(offer.gpuMemory ?? 0)} free`
 }
 

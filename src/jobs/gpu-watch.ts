@@ -37,7 +37,8 @@ const otherVendors = /\b(amd|ati|radeon|intel|arc|apple|mali|adreno|qualcomm|llv
 const turnsOfPause = (n: number) => Math.min(720, 11 * 2 ** (n - 1))
 
 const cure =
-  'a worker that is shown one of them alone is measured (CUDA_VISIBLE_DEVICES, or NVIDIA_VISIBLE_DEVICES of its container)'
+  'a worker that is shown one of them alone is measured (NVIDIA_VISIBLE_DEVICES of its container; CUDA_VISIBLE_DEVICES does ' +
+  'for engines on CUDA)'
 
 /** Says each thing once. */
 function saying(log: Logger): (text: string) => void {

@@ -81,5 +81,5 @@ export type FromChild =
   /** `again`: what was missing may be there later. */
   | { type: 'failed'; failure: Failure; again: boolean }
   | { type: 'superseded' }
-  /** A GPU was asked for, and what computes here now is none. */
+  /** A GPU was asked for, or is what this worker has, and what computes here now is none. */
   | { type: 'lacks-gpu'; reason: string }

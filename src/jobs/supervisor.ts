@@ -202,7 +202,7 @@ export class Supervisor {
     const { attempt } = place
     const { traceparent } = place.span ?? {}
     const config = childConfig(this.options)
-    const gpu = needs.gpu === true
+    const gpu = needs.gpu === true || this.options.offer?.gpu === true
     const task = { type: 'perform', runId, attempt, definition, config, gpu, traceparent } as const
     const child = startChild(task, { environment, log: named(log, `run ${runId} attempt ${attempt}`) })
     log.info(`run ${runId}: attempt ${attempt} started in process ${child.pid}`)
@@ -233,7 +233,7 @@ export class Supervisor {
   private withoutGpu(runId: string, fault: string, reason: StopReason | undefined): Verdict {
     const seconds = this.admission.gpuFailed(fault)
     this.options.log.warn(
-      `run ${runId} asks for a GPU, and none computes here now: ${fault}; it is left to others, and for ${seconds} s no such run is taken`,
+      `run ${runId} is to compute on a GPU, and none does here now: ${fault}; it is left to others, and for ${seconds} s no such run is taken`,
     )
     return { outcome: reason ? stopped[reason] : released }
   }

@@ -89,7 +89,7 @@ describe('a run that asks for a GPU', () => {
     expect(whyUnfit(asking(gib), unknown)).toEqual([expect.stringContaining('GESTALT_GPU_MEMORY')])
     const broken = { ...gpu, gpu: false, gpuFault: 'no adapter' }
     expect(whyUnfit(asking(gib), broken)).toEqual(['its GPU does not serve: no adapter'])
-    expect(whyUnfit(needs(), broken)).toEqual([])
+    expect(whyUnfit(needs(), broken)).toEqual(['its GPU does not serve: no adapter'])
   })
 
   it('cannot ask for an engine that has no GPU', () => {
@@ -112,6 +112,25 @@ describe('a run that asks for a GPU', () => {
     expect(whyNoRoom(needs({ gpu: true }), gpu, [asking(12 * gib)])).toBeUndefined()
     expect(whyNoRoom(needs(), gpu, [asking(13 * gib)])).toMatch(/3\.0 GiB of 16\.0 GiB free.*its share of 4\.0 GiB/)
     for (const one of [needs(), needs({ gpu: true })]) expect(whyNoRoom(one, gpu, [])).toBeUndefined()
+  })
+
+  it('has a whole card, of which the driver keeps some', () => {
+    expect(whyNoRoom(asking(16 * gib), gpu, [], 15.5 * gib)).toBeUndefined()
+    expect(whyNoRoom(asking(16 * gib), gpu, [], 15 * gib)).toMatch(/15\.0 GiB of 16\.0 GiB free/)
+    expect(whyNoRoom(asking(8 * gib), gpu, [asking(8 * gib)], 7.9 * gib)).toMatch(/7\.9 GiB of 16\.0 GiB free/)
+    const seen = { offer: gpu, concurrency: 4, runIds: [], gpuFreeBytes: 15.5 * gib }
+    expect(whyWaiting(asking(16 * gib), [seen])).toBe('it is about to be taken')
+  })
+
+  it('goes where half precision is stored, if it trains in that', () => {
+    const half = needsOf(
+      parseDefinition({ ...tiny, training: { ...tiny.training, precision: 'half' }, resources: { gpu: true } }),
+      gib,
+    )
+    expect(half).toMatchObject({ half: true })
+    expect(needs({ gpu: true })).not.toHaveProperty('half')
+    expect(whyUnfit(half, gpu)).toEqual(['it does not store numbers in half precision'])
+    expect(whyUnfit(half, { ...gpu, half: true })).toEqual([])
   })
 
   it('leaves alone what other programs use of the card', () => {

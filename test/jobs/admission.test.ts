@@ -69,11 +69,11 @@ describe('a worker with four slots on a GPU of 16 GiB', () => {
     expect(ids(admission.couldTake([large, any], [], 4))).toEqual(['any'])
   })
 
-  it('takes none that asks for a GPU while that does not serve, longer each time, and others all the same', () => {
+  it('takes none while its GPU does not serve, which all compute on, longer each time', () => {
     const plain = { ...small, id: 'plain', needs: needsOf(parseDefinition(tiny), gib) }
     expect(admission.gpuFailed('the driver is gone')).toBe(60)
     expect(admission.gpu([])).toMatchObject({ gpuFault: 'the driver is gone', gpuFreeBytes: null })
-    expect(ids(admission.couldTake([large, plain], [], 4))).toEqual(['plain'])
+    expect(ids(admission.couldTake([large, plain], [], 4))).toEqual([])
     later(1)
     expect(ids(admission.couldTake([large, plain], [], 4))).toEqual(['large', 'plain'])
     expect(admission.gpuFailed('the driver is gone')).toBe(120)

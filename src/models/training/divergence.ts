@@ -21,9 +21,11 @@ export function refuseDivergence(step: number, values: Record<string, number>, b
       `the ${what} of step ${step} is ${values[wrong]}, since training image ${image} holds values that are no numbers`,
       'correct the dataset',
     )
+  const cures = ['lower the learning rate', 'add warm-up steps', 'raise the temperature']
+  if ('lossScale' in values) cures.push('train with training.precision "single", which reaches beyond 65504')
   throw new Diverged(
     `the ${what} of step ${step} is ${values[wrong]}`,
-    'lower the learning rate, add warm-up steps, or raise the temperature',
+    `${cures.slice(0, -1).join(', ')}, or ${cures.at(-1)}`,
   )
 }
 
