@@ -2,6 +2,7 @@
 import { type GestaltError, NoRoom, Unavailable } from '../../errors.ts'
 import { chosenOf, listAdapters, loadDawn, type Opened, openAdapter } from './adapters.ts'
 import { nothingFound, onlySoftware } from './diagnosis.ts'
+import { Rest } from './rest.ts'
 
 export interface GpuOptions {
   /** A number in the list of adapters, or a part of a name; default: the first GPU that serves. */
@@ -54,6 +55,8 @@ export interface Gpu {
   check(): void
   /** Throws NoRoom where no buffer of so many bytes can be had; `what` says what it is for. */
   admit(bytes: number, what: string): void
+  /** What the device tells later is waited for so. */
+  readonly rest: Rest
   /** Waits for what is submitted, then gives all back. */
   close(): void
 }
@@ -154,7 +157,7 @@ async function openDevice(opened: Opened, version: string): Promise<Gpu> {
   const watched = watch(device, name)
   const largest = Math.min(device.limits.maxBufferSize, device.limits.maxStorageBufferBindingSize)
   return {
-    ...{ device, name, driver: adapter.info.description, version, software },
+    ...{ device, name, driver: adapter.info.description, version, software, rest: new Rest() },
     ...{ limits: device.limits, features: featuresOf(opened, device), lost: watched.lost },
     get failure() {
       return watched.failure()

@@ -74,7 +74,7 @@ export class Pipelines {
     })
     const refused = device.popErrorScope().catch(() => null)
     try {
-      return { pipeline: await pipeline, layout }
+      return { pipeline: await this.gpu.rest.until(pipeline), layout }
     } catch (cause) {
       this.gpu.check()
       const { messages } = await module.getCompilationInfo()

@@ -48,7 +48,7 @@ export class Reader {
         this.buffers.letGo(block)
       }
       this.gpu.device.queue.submit([encoder.finish()])
-      await target.mapAsync(GPUMapMode.READ, 0, size)
+      await this.gpu.rest.until(target.mapAsync(GPUMapMode.READ, 0, size))
       await this.buffers.settled()
       this.gpu.check()
       const mapped = target.getMappedRange(0, size)

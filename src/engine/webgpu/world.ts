@@ -19,7 +19,8 @@ export class Queued {
 
   /** To be called after each; a promise where the device has more than enough to do. */
   submitted(): Promise<void> | undefined {
-    this.waiting.push(this.gpu.device.queue.onSubmittedWorkDone().catch(() => {}))
+    const { device, rest } = this.gpu
+    this.waiting.push(rest.until(device.queue.onSubmittedWorkDone()).catch(() => {}))
     if (this.waiting.length <= mostQueued) return undefined
     return this.waiting.shift()!.then(() => this.gpu.check())
   }
