@@ -111,7 +111,7 @@ export async function writeBundle(path: string): Promise<{ file: string; bytes: 
     copyFileSync(here('run.sh'), join(folder, 'run.sh'))
     writeManifest(folder, version)
     const words = ['--sort=name', '--owner=0', '--group=0', '--numeric-owner', '-C', scratch, '-cf', '-']
-    const shell = 'tar "$@" | gzip -9 > "$OUT"'
+    const shell = 'tar "$@" | gzip > "$OUT"'
     execFileSync('sh', ['-c', shell, 'tar', ...words, 'gestalt-gpu-bench'], { env: { ...process.env, OUT: file } })
   } finally {
     rmSync(scratch, { recursive: true })

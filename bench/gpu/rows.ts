@@ -74,7 +74,7 @@ export const tinyRows: readonly Row[] = rows.map((row) => {
   const parameters =
     row.family === 'resnet' ? { width: 4 } : row.family === 'vgg' ? { width: 4, dense: [16] } : { widths: [4, 8, 8] }
   return {
-    ...{ ...row, name: `${row.name} (tiny)`, image: [side, side, channels] as const, classes: 10, batches: [2, 4] },
+    ...{ ...row, name: `${row.name} (tiny)`, image: [side, side, channels] as const, classes: 10, batches: [2] },
     parameters: row.family === 'wide' ? {} : { ...row.parameters, ...parameters },
     ...(row.bank === undefined ? {} : { bank: 1000 }),
   }
