@@ -1,6 +1,7 @@
 import { NoRoom, TooLarge } from '../../errors.ts'
 import type { Block } from '../recording/computer.ts'
 import type { Gpu } from './device.ts'
+import type { Traffic } from './traffic.ts'
 
 /** Memory of the device. */
 export interface GpuBlock extends Block {
@@ -10,7 +11,12 @@ export interface GpuBlock extends Block {
   /** Copies out of it that have not been asked for yet: it is given back only then. */
   readers: number
   released: boolean
+  /** Whether all tensors of this single number have it: nobody writes into it, and it is never given back. */
+  shared: boolean
 }
+
+/** So many single numbers stay on the device. */
+const mostSingles = 256
 
 /** Sizes of buffers: eight to a doubling, so that at most an eighth of a buffer is left over. */
 export function roundedSize(bytes: number): number {
@@ -43,7 +49,11 @@ function smallerBatch({ shape }: Purpose, room: number, needed: number): string 
  */
 export class Buffers {
   private readonly gpu: Gpu
+  private readonly traffic: Traffic
   private readonly free = new Map<number, GpuBlock[]>()
+  /** Single numbers that stay, and those that came once of late, by their bits. */
+  private readonly singles = new Map<number, GpuBlock>()
+  private readonly seen = new Set<number>()
   private count = 0
   /** Bytes of all buffers, and of those that are in use. */
   bytes = 0
@@ -51,8 +61,9 @@ export class Buffers {
   private failure: Error | undefined
   private readonly asked = new Set<Promise<void>>()
 
-  constructor(gpu: Gpu) {
+  constructor(gpu: Gpu, traffic: Traffic) {
     this.gpu = gpu
+    this.traffic = traffic
   }
 
   /** Throws TooLarge where the device has no buffers of that size; `what` is told then, and where memory runs out, with a batch that would fit. */
@@ -76,6 +87,7 @@ export class Buffers {
     device.pushErrorScope('out-of-memory')
     const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST
     const memory = device.createBuffer({ size: Math.min(size, Math.floor(most / 16) * 16), usage })
+    this.traffic.buffers++
     const before = this.bytes
     const told = device.popErrorScope().then(
       (error) => {
@@ -90,7 +102,7 @@ export class Buffers {
     this.asked.add(told)
     void told.finally(() => this.asked.delete(told))
     this.bytes += size
-    return { memory, bytes: size, number: this.count++, readers: 0, released: false }
+    return { memory, bytes: size, number: this.count++, readers: 0, released: false, shared: false }
   }
 
   /** Throws where memory ran out for anything that was taken until now. */
@@ -99,7 +111,35 @@ export class Buffers {
     if (this.failure) throw this.failure
   }
 
+  /** A block with these words. */
+  upload(words: Float32Array | Int32Array | Uint32Array, what: Purpose): GpuBlock {
+    const block = this.take(words.byteLength, what)
+    this.gpu.device.queue.writeBuffer(block.memory, 0, words as Float32Array<ArrayBuffer>)
+    this.traffic.uploads++
+    this.traffic.uploadedBytes += words.byteLength
+    return block
+  }
+
+  /**
+   * The block of a single number. A step has dozens of them, which are mostly the same each time, and to bring one there
+   * costs as much as a small dispatch: one that comes a second time stays.
+   */
+  single(words: Float32Array | Int32Array, what: Purpose): GpuBlock {
+    const [bits] = new Int32Array(words.buffer, words.byteOffset, 1) as unknown as [number]
+    const known = this.singles.get(bits)
+    if (known) return known
+    const block = this.upload(words, what)
+    if (this.seen.has(bits) && this.singles.size < mostSingles) {
+      block.shared = true
+      this.singles.set(bits, block)
+    }
+    if (this.seen.size >= mostSingles) this.seen.clear()
+    this.seen.add(bits)
+    return block
+  }
+
   give(block: GpuBlock): void {
+    if (block.shared) return
     block.released = true
     if (block.readers > 0) return
     this.usedBytes -= block.bytes

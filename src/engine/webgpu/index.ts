@@ -14,6 +14,7 @@ import { Profile } from './profile.ts'
 import { bringToDevice, numbersFrom, Program } from './program.ts'
 import { Reader } from './reading.ts'
 import type { Facts } from './shader.ts'
+import { noTraffic, type Traffic } from './traffic.ts'
 import { Updates } from './updates.ts'
 import { Queued, type World } from './world.ts'
 
@@ -34,11 +35,12 @@ class GpuComputer implements Computer {
   private readonly updates: Updates
 
   constructor(gpu: Gpu, { profiled = false, half }: Pick<WebGpuOptions, 'profiled' | 'half'>) {
-    const buffers = new Buffers(gpu)
+    const traffic = noTraffic()
+    const buffers = new Buffers(gpu, traffic)
     const profile = profiled && gpu.features.timestamps ? new Profile(gpu) : undefined
-    const shared = { pipelines: new Pipelines(gpu), queued: new Queued(gpu), profile }
+    const shared = { pipelines: new Pipelines(gpu), queued: new Queued(gpu), profile, traffic }
     this.world = { gpu, facts: factsOf(gpu), buffers, ...shared, half }
-    this.reader = new Reader(gpu, buffers)
+    this.reader = new Reader(gpu, buffers, traffic)
     this.updates = new Updates(this.world)
   }
 
@@ -85,6 +87,7 @@ export interface GpuEngine extends RecordingEngine {
   readonly gpu: Gpu
   /** Bytes of the device's memory that are in use, and those that are kept for the next besides. */
   memory(): { used: number; all: number }
+  traffic(): Traffic
   /** Where dispatches are timed and the device has a clock. */
   readonly profile: Profile | undefined
 }
@@ -105,6 +108,7 @@ export async function startWebGpu(options: WebGpuOptions = {}): Promise<GpuEngin
   }
   const computer = new GpuComputer(gpu, { profiled, half })
   const engine = await startRecording({ name: 'webgpu', traces, computer, onFallback })
-  const { buffers, profile } = computer.world
-  return { ...engine, gpu, profile, memory: () => ({ used: buffers.usedBytes, all: buffers.bytes }) }
+  const { buffers, profile, traffic } = computer.world
+  const memory = () => ({ used: buffers.usedBytes, all: buffers.bytes })
+  return { ...engine, gpu, profile, memory, traffic: () => ({ ...traffic }) }
 }

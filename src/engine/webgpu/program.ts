@@ -122,15 +122,12 @@ class Layout {
   }
 }
 
-function upload(words: Float32Array | Int32Array, what: Purpose, { buffers, gpu }: World): GpuBlock {
-  const block = buffers.take(words.byteLength, what)
-  gpu.device.queue.writeBuffer(block.memory, 0, words as Float32Array<ArrayBuffer>)
-  return block
-}
-
 /** Copies a leaf's numbers to the device, where they are not there yet. */
 export function bringToDevice(leaf: Value, world: World): void {
-  leaf.block ??= upload(wordsOf(known(leaf)), tensorOf(leaf), world)
+  if (leaf.block) return
+  const { buffers } = world
+  const words = wordsOf(known(leaf))
+  leaf.block = words.length === 1 ? buffers.single(words, tensorOf(leaf)) : buffers.upload(words, tensorOf(leaf))
 }
 
 /** A graph as dispatches: compiled shaders, and which buffers each is handed. */
@@ -171,13 +168,13 @@ export class Program implements Compiled {
       program.dispatches.push({ label, pipeline, groups, places: layout.placesOf(bound), bound: new Map() })
     }
     for (const node of layout.known)
-      program.knownBlocks.push(upload(wordsOfKnown(node), { name: 'known numbers', shape: [] }, world))
+      program.knownBlocks.push(world.buffers.upload(wordsOfKnown(node), { name: 'known numbers', shape: [] }))
     return program
   }
 
   /** Tells the device what to compute; it does so from then on. */
   run(leaves: readonly Value[], roots: readonly Value[]): void | Promise<void> {
-    const { gpu, buffers, queued, profile } = this.world
+    const { gpu, buffers, queued, profile, traffic } = this.world
     gpu.check()
     for (const leaf of leaves) bringToDevice(leaf, this.world)
     for (const root of roots) root.block = buffers.take(bytesOf(root.shape), tensorOf(root))
@@ -208,6 +205,7 @@ export class Program implements Compiled {
     common?.end()
     stamps?.encoded(encoder)
     gpu.device.queue.submit([encoder.finish()])
+    traffic.submissions++
     stamps?.submitted()
     for (const slot of slots) buffers.give(slot)
     return queued.submitted()

@@ -1,5 +1,6 @@
 import type { Buffers, GpuBlock } from './buffers.ts'
 import type { Gpu } from './device.ts'
+import type { Traffic } from './traffic.ts'
 
 interface Wanted {
   block: GpuBlock
@@ -14,13 +15,15 @@ const aligned = (bytes: number) => Math.ceil(bytes / 8) * 8
 export class Reader {
   private readonly gpu: Gpu
   private readonly buffers: Buffers
+  private readonly traffic: Traffic
   private wanted: Wanted[] = []
   /** Buffers to copy into, by size, that wait for the next. */
   private readonly idle = new Map<number, GPUBuffer[]>()
 
-  constructor(gpu: Gpu, buffers: Buffers) {
+  constructor(gpu: Gpu, buffers: Buffers, traffic: Traffic) {
     this.gpu = gpu
     this.buffers = buffers
+    this.traffic = traffic
   }
 
   read(block: GpuBlock, bytes: number): Promise<ArrayBuffer> {
@@ -48,6 +51,9 @@ export class Reader {
         this.buffers.letGo(block)
       }
       this.gpu.device.queue.submit([encoder.finish()])
+      this.traffic.submissions++
+      this.traffic.reads++
+      for (const { bytes } of wanted) this.traffic.readBytes += bytes
       await this.gpu.rest.until(target.mapAsync(GPUMapMode.READ, 0, size))
       await this.buffers.settled()
       this.gpu.check()
@@ -67,6 +73,7 @@ export class Reader {
     const size = Math.max(256, 2 ** Math.ceil(Math.log2(bytes)))
     const known = size <= 2 ** 20 ? this.idle.get(size)?.pop() : undefined
     if (known) return known
+    this.traffic.buffers++
     const usage = GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST
     return this.gpu.device.createBuffer({ size: size <= 2 ** 20 ? size : aligned(bytes), usage })
   }

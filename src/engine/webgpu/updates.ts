@@ -53,7 +53,7 @@ export class Updates {
     const purpose = { name: `a tensor [${root.shape.join(', ')}]`, shape: root.shape }
     const before = base.block as GpuBlock
     const encoder = gpu.device.createCommandEncoder()
-    if (free) {
+    if (free && !before.shared) {
       root.block = before
       base.block = undefined
     } else {
@@ -62,8 +62,7 @@ export class Updates {
       root.block = copy
     }
     const words = wordsOf(at, width)
-    const block = buffers.take(words.byteLength, { name: 'the places of an update', shape: [] })
-    gpu.device.queue.writeBuffer(block.memory, 0, words)
+    const block = buffers.upload(words, { name: 'the places of an update', shape: [] })
     this.pipeline ??= this.compile()
     const pass = encoder.beginComputePass()
     pass.setPipeline(this.pipeline)
@@ -73,6 +72,7 @@ export class Updates {
     pass.dispatchWorkgroups(...groupsFor(Math.ceil((at.length * width) / invocations)))
     pass.end()
     gpu.device.queue.submit([encoder.finish()])
+    this.world.traffic.submissions++
     buffers.give(block)
   }
 

@@ -4,6 +4,7 @@ import type { Half } from './half.ts'
 import type { Pipelines } from './pipelines.ts'
 import type { Profile } from './profile.ts'
 import type { Facts } from './shader.ts'
+import type { Traffic } from './traffic.ts'
 
 /** So many graphs may wait for the device; more would only hold memory. */
 const mostQueued = 3
@@ -33,6 +34,7 @@ export interface World {
   buffers: Buffers
   pipelines: Pipelines
   queued: Queued
+  traffic: Traffic
   /** Where activations are stored in half precision: how. */
   half?: Half | undefined
   /** Where dispatches are timed. */
