@@ -62,9 +62,17 @@ export function storeInHalf(code: string, { name, element }: { name: string; ele
 /** Fewer numbers than these are not worth losing digits for. */
 const leastNumbers = 4096
 
-/** Whether a node's numbers may be kept in half precision: activations of images, and their gradients. */
-export function isActivation({ dtype, shape }: Node): boolean {
-  return dtype === 'float32' && shape.length === 4 && sizeOf(shape) >= leastNumbers
+const sidesOf = (shape: readonly number[]) => [...shape].sort((a, b) => a - b).join()
+
+/**
+ * Tells which nodes' numbers may be kept in half precision: activations of images, and their gradients. What has the
+ * sides of something that the graph leaves behind is a weight, or on its way into one or into a slot of the optimiser:
+ * squared gradients and small changes would vanish.
+ */
+export function activations(roots: readonly Node[]): (node: Node) => boolean {
+  const learned = new Set(roots.filter(({ shape }) => shape.length === 4).map(({ shape }) => sidesOf(shape)))
+  return ({ dtype, shape }) =>
+    dtype === 'float32' && shape.length === 4 && sizeOf(shape) >= leastNumbers && !learned.has(sidesOf(shape))
 }
 
 /** The same shader where some of what it reads and writes is in half precision. */

@@ -7,7 +7,7 @@ import { known, type Numbers, type Value } from '../recording/record.ts'
 import { sizeOf } from '../recording/shape.ts'
 import type { GpuBlock, Purpose } from './buffers.ts'
 import { foldShaders } from './folds.ts'
-import { type Half, isActivation, shaderInHalf } from './half.ts'
+import { activations, type Half, shaderInHalf } from './half.ts'
 import { mapShader } from './loops.ts'
 import { lowerings } from './lower.ts'
 import type { Pipeline } from './pipelines.ts'
@@ -60,11 +60,13 @@ class Layout {
   readonly known: Node[] = []
   private readonly schedule: Schedule
   private readonly half: Half | undefined
+  private readonly isActivation: (node: Node) => boolean
   private readonly lastUse = new Map<Node | Scratch, number>()
 
   constructor(schedule: Schedule, shaders: readonly Shader[], half: Half | undefined) {
     this.schedule = schedule
     this.half = half
+    this.isActivation = activations(schedule.roots)
     for (const [i, node] of schedule.leaves.entries()) if (node) this.places.set(node, { kind: 'leaf', i })
     for (const [i, node] of schedule.roots.entries()) this.places.set(node, { kind: 'root', i })
     for (const [i, { bound }] of shaders.entries()) for (const { of } of bound) this.lastUse.set(this.own(of), i)
@@ -90,7 +92,7 @@ class Layout {
       return { kind: 'known', i: this.known.length - 1 }
     }
     const full = 'scratch' in of ? of.bytes : bytesOf(of.shape)
-    const bytes = this.half === 'native' && !('scratch' in of) && isActivation(of) ? full / 2 : full
+    const bytes = this.half === 'native' && !('scratch' in of) && this.isActivation(of) ? full / 2 : full
     const what = { name, shape: 'scratch' in of ? [] : of.shape }
     // The best fit of those that are large enough, else the largest, which grows.
     const sizes = free.map(({ i }) => this.slots[i]!.bytes)
@@ -114,7 +116,7 @@ class Layout {
   /** Whether its numbers lie in memory of this graph alone, in half precision. */
   isHalf(of: Node | Scratch): boolean {
     const own = this.own(of)
-    return this.places.get(own)?.kind === 'slot' && !('scratch' in own) && isActivation(own)
+    return this.places.get(own)?.kind === 'slot' && !('scratch' in own) && this.isActivation(own)
   }
 
   placesOf(bound: readonly Bound[]): Place[] {
