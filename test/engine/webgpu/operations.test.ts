@@ -140,6 +140,18 @@ describe.runIf(hasSwiftShader)('operations on WebGPU', () => {
     },
   )
 
+  it('put a number in the place of another and leave alone what else holds that one', async () => {
+    const updated = () =>
+      tf.tidy(() => tf.tensorScatterUpdate(tf.tensor1d([7]), tf.tensor2d([0], [1, 1], 'int32'), tf.tensor1d([3])))
+    for (let i = 0; i < 3; i++) {
+      const all = [updated(), tf.tidy(() => tf.neg(tf.tensor1d([7])))]
+      expect(await Promise.all(all.map(async (x) => [...(await x.data())]))).toEqual([[3], [-7]])
+      const after = tf.tidy(() => tf.neg(tf.tensor1d([7])))
+      expect([...(await after.data())]).toEqual([-7])
+      tf.dispose([...all, after])
+    }
+  })
+
   it.each([
     [5000, 3, 6000],
     [5000, 70, 300],
