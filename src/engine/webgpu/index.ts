@@ -18,12 +18,13 @@ import { noTraffic, type Traffic } from './traffic.ts'
 import { Updates } from './updates.ts'
 import { Queued, type World } from './world.ts'
 
-function factsOf({ limits, features }: Gpu): Facts {
+function factsOf({ limits, features, software }: Gpu): Facts {
   return {
     subgroups: features.subgroups,
     invocations: limits.maxComputeInvocationsPerWorkgroup,
     shared: limits.maxComputeWorkgroupStorageSize,
     buffers: limits.maxStorageBuffersPerShaderStage,
+    brief: software,
   }
 }
 

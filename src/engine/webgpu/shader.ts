@@ -56,6 +56,8 @@ export interface Facts {
   shared: number
   /** The most buffers of one shader. */
   buffers: number
+  /** Whether code is to be short: a driver that computes on the processor takes minutes to compile a long one. */
+  brief?: boolean
 }
 
 /** What WebGPU computes in a way of its own: shaders in the order in which they run, each seeing what those before it wrote. */

@@ -52,6 +52,12 @@ const mostScratch = 2 ** 26
 const fewestInner = 64
 /** Below so many sums code is kept short. */
 const littleWork = 2 ** 21
+/** Where code is to be short in any case: tiles with the least of it, for few columns or rows too. */
+const briefShapes: readonly Shape[] = [
+  ...shapes.filter(({ rows, columns }) => rows === 4 && columns === 4),
+  shape(64, 16, 4, 4, 0.5),
+  shape(16, 64, 4, 4, 0.5),
+]
 
 /** A large card: what runs at once there, sums a clock, and bytes a clock from its cache, each of one multiprocessor. */
 const card = { multiprocessors: 132, warps: 32, sums: 128, bytes: 24 }
@@ -94,8 +100,8 @@ export function chooseTiling(extent: Extent, facts: Facts, kept = 0, inParts = t
   let best: Tiling | undefined
   let least = Number.POSITIVE_INFINITY
   const results = extent.batch * extent.rows * extent.columns
-  const rolled = results * extent.inner < littleWork
-  for (const own of shapes) {
+  const rolled = facts.brief === true || results * extent.inner < littleWork
+  for (const own of facts.brief ? briefShapes : shapes) {
     if (threadsOf(own) > facts.invocations) continue
     const room = roomFor(own, extent.inner, facts.shared - kept)
     if (!room) continue
