@@ -48,11 +48,27 @@ export function needsOf(definition: Definition, memoryBytes: number): Needs {
 /** Engines that compute on processors alone, whatever else a machine has. */
 const processorEngines: readonly string[] = ['machine', 'onnx', 'wasm', 'cpu']
 
-/** What no worker can have. */
-export function checkResources({ gpu, engine }: Definition['resources']): Fault[] {
-  if (!gpu || !processorEngines.includes(engine)) return []
-  const detail = `'${engine}' computes on no GPU, and the resources ask for one; leave it out, or ask for no GPU`
-  return [{ pointer: '/resources/engine', detail }]
+/** Of those that compute on GPUs, the one that can store numbers in half precision. */
+const halfEngines: readonly string[] = ['any', 'webgpu']
+
+/** What no worker can have, and what a definition's other parts need of one and it does not ask for. */
+export function checkResources({ resources, training }: Pick<Definition, 'resources' | 'training'>): Fault[] {
+  const { gpu, engine } = resources
+  const half = training.precision === 'half'
+  if (gpu && processorEngines.includes(engine)) {
+    const detail = `'${engine}' computes on no GPU, and the resources ask for one; leave it out, or ask for no GPU`
+    return [{ pointer: '/resources/engine', detail }]
+  }
+  if (half && !halfEngines.includes(engine)) {
+    const detail = `'${engine}' stores numbers in single precision only; with training.precision "half" leave it out, or say "webgpu"`
+    return [{ pointer: '/resources/engine', detail }]
+  }
+  if (half && !gpu) {
+    const detail =
+      '"half" needs a worker with a GPU; ask for one with resources {"gpu": true}, or leave the precision at "single"'
+    return [{ pointer: '/training/precision', detail }]
+  }
+  return []
 }
 
 export function offerOf(

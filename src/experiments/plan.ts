@@ -202,7 +202,7 @@ async function findStart(
 export async function planExperiment(asked: Definition, bytes: ByteSource, origins?: Origins): Promise<Plan> {
   const faults: Fault[] = []
   const units = chosenUnits(asked)
-  faults.push(...checkExpected(asked.expected, asked.evaluations), ...checkResources(asked.resources))
+  faults.push(...checkExpected(asked.expected, asked.evaluations), ...checkResources(asked))
   const { dataset, net, method } = units
   const corpus = await attempt(faults, '/dataset', () => dataset.unit.describe(dataset.parameters, bytes))
   const netPlan = corpus && (await attempt(faults, '/net', () => net.unit.plan(net.parameters, corpus.imageShape)))

@@ -93,12 +93,27 @@ describe('a run that asks for a GPU', () => {
   })
 
   it('cannot ask for an engine that has no GPU', () => {
-    const { resources } = parseDefinition({ ...tiny, resources: { gpu: true, engine: 'wasm' } })
-    expect(checkResources(resources)).toMatchObject([
+    const check = (resources: object) => checkResources(parseDefinition({ ...tiny, resources }))
+    expect(check({ gpu: true, engine: 'wasm' })).toMatchObject([
       { pointer: '/resources/engine', detail: expect.stringContaining("'wasm' computes on no GPU") },
     ])
-    expect(checkResources({ ...resources, gpu: false })).toEqual([])
-    expect(checkResources({ ...resources, engine: 'tensorflow' })).toEqual([])
+    expect(check({ engine: 'wasm' })).toEqual([])
+    expect(check({ gpu: true, engine: 'tensorflow' })).toEqual([])
+  })
+
+  it('has to ask for it where it trains in half precision', () => {
+    const training = { ...tiny.training, precision: 'half' }
+    const check = (resources: object) => checkResources(parseDefinition({ ...tiny, training, resources }))
+    expect(check({})).toEqual([
+      { pointer: '/training/precision', detail: expect.stringContaining('resources {"gpu": true}') },
+    ])
+    expect(check({ gpu: true })).toEqual([])
+    expect(check({ gpuMemory: gib })).toEqual([])
+    expect(check({ gpu: true, engine: 'webgpu' })).toEqual([])
+    for (const resources of [{ gpu: true, engine: 'onnx-cuda' }, { engine: 'machine' }])
+      expect(check(resources)).toEqual([
+        { pointer: '/resources/engine', detail: expect.stringContaining('stores numbers in single precision only') },
+      ])
   })
 
   it('shares the memory with those at work: each has what it asked for, or an even share', () => {
