@@ -13,6 +13,8 @@ import type { State } from './state.ts'
 export interface Training {
   /** Takes one step; the loss before it. */
   step(): number
+  /** The same on an engine that gives numbers later. */
+  stepLater(): Promise<number>
   dispose(): void
 }
 
@@ -138,6 +140,12 @@ export function prepareTraining(row: Row, state: State): Training {
       const value = loss.dataSync()[0]!
       loss.dispose()
       return value
+    },
+    async stepLater() {
+      const loss = tf.tidy(record)
+      const [value] = await loss.data()
+      loss.dispose()
+      return value!
     },
     dispose() {
       stepper.dispose()
