@@ -23,7 +23,7 @@ describe.runIf(hasSwiftShader)('a step of Adam in half precision', () => {
     engine = await startWebGpu({ choice: swiftShaderChoice, half, onFallback: () => {} })
     const x = tf.tensor4d(numbers(sizeOf(images), 1), [...images])
     const weights = { w: tf.variable(tf.zeros([...filter])) }
-    const stepper = adam.create(defaultsOf(adam.parameters), { weights, groups: undefined } as never)
+    const stepper = adam.create(defaultsOf(adam.parameters) as never, { weights, groups: undefined } as never)
     const scale = lossScale()
     tf.tidy(() => {
       const loss = (filters: tf.Tensor) =>
