@@ -53,13 +53,15 @@ interface Found {
   device: string
 }
 
-/** The recipe as it stands, but for what is asked for. */
+/** The recipe as it stands, but for what is asked for, and a memory bank that starts at random. */
 function definitionOf(precision: Precision, seed: number) {
   const recipe = JSON.parse(readFileSync(new URL(`../recipes/${given.recipe}.json`, import.meta.url), 'utf8'))
-  const { dataset, training } = recipe
+  const { dataset, method, training } = recipe
   return parseDefinition({
     ...{ ...recipe, seed, expected: [] },
     dataset: { ...dataset, ...(given.images ? { limit: Number(given.images) } : {}) },
+    // The bank's first features take a hundred passes before the first step, which says nothing here.
+    method: method.bankStart ? { ...method, bankStart: 'random' } : method,
     training: {
       ...training,
       ...(given.epochs ? { epochs: Number(given.epochs) } : {}),

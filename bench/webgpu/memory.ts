@@ -9,7 +9,7 @@ const definition = (steps: number) => ({
   ...{ version: 1, name: 'memory', seed: 1 },
   dataset: { name: 'shapes', images: 320, testImages: 32, height: 16, width: 16 },
   net: { name: 'small', widths: [8, 16] },
-  method: { name: 'npid', dimension: 32, negatives: 'all' },
+  method: { name: 'npid', dimension: 32, negatives: 'all', bankStart: 'random' },
   training: { epochs: Math.ceil(steps / 10), batchSize: 32, checkpointEverySteps: 250 },
 })
 

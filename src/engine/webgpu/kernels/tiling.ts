@@ -103,7 +103,7 @@ export function chooseTiling(extent: Extent, facts: Facts, kept = 0, inParts = t
   const rolled = facts.brief === true || results * extent.inner < littleWork
   for (const own of facts.brief ? briefShapes : shapes) {
     if (threadsOf(own) > facts.invocations) continue
-    const room = roomFor(own, extent.inner, facts.shared - kept)
+    const room = roomFor(own, facts.brief ? 8 : extent.inner, facts.shared - kept)
     if (!room) continue
     for (const parts of inParts ? partsToTry : [1]) {
       if (parts > 1 && (extent.inner / parts < fewestInner || 4 * parts * results > mostScratch)) break
