@@ -1,0 +1,29 @@
+import { spawnSync } from 'node:child_process'
+import { describe, expect, it, vi } from 'vitest'
+import { hasSwiftShader, swiftShader } from '../swiftshader.ts'
+
+// Several processes compute, and SwiftShader compiles for each.
+vi.setConfig({ testTimeout: 300_000 })
+
+function bench(...words: string[]) {
+  const { stdout, stderr, status } = spawnSync(process.execPath, ['bench/run.js', ...words, '--gpu', 'swiftshader'], {
+    cwd: new URL('../..', import.meta.url),
+    env: { ...process.env, ...swiftShader },
+    encoding: 'utf8',
+  })
+  expect({ stderr, status }).toMatchObject({ status: 0 })
+  return JSON.parse(stdout.trimEnd().split('\n').at(-1)!)
+}
+
+describe.runIf(hasSwiftShader)('the WebGPU bench', () => {
+  it('measures the engine beside the stock backend, whose results it compares', () => {
+    const result = bench('webgpu', '--tiny', '--rounds', '1', '--only', 'bank updated')
+    expect(result).toMatchObject({ bench: 'webgpu', device: 'SwiftShader Device (Subzero)' })
+    expect(result.rows).toHaveLength(1)
+    const [row] = result.rows
+    expect(row).toMatchObject({ kernel: 'rows of a bank updated', shape: '4 of [50, 8]' })
+    expect(row.milliseconds).toBeGreaterThan(0)
+    expect(row.ratio).toBeCloseTo(row.stockMilliseconds / row.milliseconds, 1)
+    expect(row.difference).toBeLessThan(1e-6)
+  })
+})
