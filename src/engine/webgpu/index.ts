@@ -18,13 +18,12 @@ import { noTraffic, type Traffic } from './traffic.ts'
 import { Updates } from './updates.ts'
 import { Queued, type World } from './world.ts'
 
-function factsOf({ limits, features, software }: Gpu): Facts {
+function factsOf({ limits, features }: Gpu): Facts {
   return {
     subgroups: features.subgroups,
     invocations: limits.maxComputeInvocationsPerWorkgroup,
     shared: limits.maxComputeWorkgroupStorageSize,
     buffers: limits.maxStorageBuffersPerShaderStage,
-    brief: software,
   }
 }
 
@@ -35,12 +34,12 @@ class GpuComputer implements Computer {
   private readonly reader: Reader
   private readonly updates: Updates
 
-  constructor(gpu: Gpu, { profiled = false, half }: Pick<WebGpuOptions, 'profiled' | 'half'>) {
+  constructor(gpu: Gpu, { profiled = false, half, brief }: Pick<WebGpuOptions, 'profiled' | 'half' | 'brief'>) {
     const traffic = noTraffic()
     const buffers = new Buffers(gpu, traffic)
     const profile = profiled && gpu.features.timestamps ? new Profile(gpu) : undefined
     const shared = { pipelines: new Pipelines(gpu), queued: new Queued(gpu), profile, traffic }
-    this.world = { gpu, facts: factsOf(gpu), buffers, ...shared, half }
+    this.world = { gpu, facts: { ...factsOf(gpu), brief: brief ?? gpu.software }, buffers, ...shared, half }
     this.reader = new Reader(gpu, buffers, traffic)
     this.updates = new Updates(this.world)
   }
@@ -82,6 +81,8 @@ export interface WebGpuOptions extends GpuOptions {
   profiled?: boolean | undefined
   /** Whether activations and their gradients are stored in half precision; all is computed in single precision. */
   half?: Half | undefined
+  /** Whether shaders are kept short, which compile sooner and run longer; by default on the processor. */
+  brief?: boolean | undefined
 }
 
 export interface GpuEngine extends RecordingEngine {
@@ -98,7 +99,7 @@ export interface GpuEngine extends RecordingEngine {
  * driver or a device is missing.
  */
 export async function startWebGpu(options: WebGpuOptions = {}): Promise<GpuEngine> {
-  const { onFallback, profiled, half, ...wanted } = options
+  const { onFallback, profiled, half, brief, ...wanted } = options
   const gpu = await openGpu(wanted)
   if (half === 'native' && !gpu.features.half) {
     gpu.close()
@@ -107,7 +108,7 @@ export async function startWebGpu(options: WebGpuOptions = {}): Promise<GpuEngin
       'train in single precision: training.precision "single", or on another GPU',
     )
   }
-  const computer = new GpuComputer(gpu, { profiled, half })
+  const computer = new GpuComputer(gpu, { profiled, half, brief })
   const engine = await startRecording({ name: 'webgpu', traces, computer, onFallback })
   const { buffers, profile, traffic } = computer.world
   const memory = () => ({ used: buffers.usedBytes, all: buffers.bytes })

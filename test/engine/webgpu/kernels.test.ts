@@ -23,7 +23,8 @@ describe.runIf(hasSwiftShader)('the webgpu engine', () => {
 
   beforeAll(async () => {
     onlySwiftShader()
-    engine = await startWebGpu({ choice: swiftShaderChoice, onFallback: () => {} })
+    // The shaders of real cards.
+    engine = await startWebGpu({ choice: swiftShaderChoice, brief: false, onFallback: () => {} })
   })
 
   afterAll(() => engine.dispose())
