@@ -3,7 +3,7 @@ import { type Schedule, type Stage, scheduleGraph } from '../graph/plan.ts'
 import { arrays } from '../recording/backend.ts'
 import type { Compiled } from '../recording/computer.ts'
 import type { Plan } from '../recording/keys.ts'
-import { known, type Numbers, type Value } from '../recording/record.ts'
+import { known, type Numbers, refuseFailed, type Value } from '../recording/record.ts'
 import { sizeOf } from '../recording/shape.ts'
 import type { GpuBlock, Purpose } from './buffers.ts'
 import { foldShaders } from './folds.ts'
@@ -128,8 +128,10 @@ function upload(words: Float32Array | Int32Array, what: Purpose, { buffers, gpu 
   return block
 }
 
-/** Copies a leaf's numbers to the device, where they are not there yet. */
+/** Copies a leaf's numbers to the device, where they are not there yet. Throws what kept it from being computed. */
 export function bringToDevice(leaf: Value, world: World): void {
+  // Whatever it has, nothing is computed from what failed.
+  refuseFailed(leaf)
   leaf.block ??= upload(wordsOf(known(leaf)), tensorOf(leaf), world)
 }
 
@@ -175,33 +177,37 @@ export class Program implements Compiled {
     return program
   }
 
-  /** Tells the device what to compute; it does so from then on. */
+  /** Tells the device what to compute; it does so from then on. What fails leaves no root with memory. */
   run(leaves: readonly Value[], roots: readonly Value[]): void | Promise<void> {
-    const { gpu, buffers, queued, profile } = this.world
+    const { gpu, buffers, queued } = this.world
     gpu.check()
     for (const leaf of leaves) bringToDevice(leaf, this.world)
-    for (const root of roots) root.block = buffers.take(bytesOf(root.shape), tensorOf(root))
-    const slots = this.slots.map(({ bytes, what }) => buffers.take(bytes, what))
-    const blocks = {
-      leaf: leaves.map(({ block }) => block as GpuBlock),
-      root: roots.map(({ block }) => block as GpuBlock),
-      slot: slots,
-      known: this.knownBlocks,
+    const taken: GpuBlock[] = []
+    try {
+      for (const root of roots) taken.push(buffers.take(bytesOf(root.shape), tensorOf(root)))
+      for (const { bytes, what } of this.slots) taken.push(buffers.take(bytes, what))
+      const slot = taken.slice(roots.length)
+      this.submit({ leaf: leaves.map(({ block }) => block as GpuBlock), root: taken, slot, known: this.knownBlocks })
+    } catch (error) {
+      for (const block of taken) buffers.give(block)
+      throw error
     }
+    for (const [i, root] of roots.entries()) root.block = taken[i]
+    for (const block of taken.slice(roots.length)) buffers.give(block)
+    return queued.submitted()
+  }
+
+  private submit(blocks: Record<Place['kind'], readonly GpuBlock[]>): void {
+    const { gpu, profile } = this.world
     const encoder = gpu.device.createCommandEncoder()
     const stamps = profile?.begin(this.dispatches.map(({ label }) => label))
     // Whoever wants times gets a pass for each dispatch; else they are one.
     const common = stamps ? undefined : encoder.beginComputePass()
     for (const [d, dispatch] of this.dispatches.entries()) {
       const pass = common ?? encoder.beginComputePass(stamps?.pass(d))
+      const bound = dispatch.places.map(({ kind, i }) => blocks[kind][i]!)
       pass.setPipeline(dispatch.pipeline.pipeline)
-      pass.setBindGroup(
-        0,
-        this.bindGroup(
-          dispatch,
-          dispatch.places.map(({ kind, i }) => blocks[kind][i]!),
-        ),
-      )
+      pass.setBindGroup(0, this.bindGroup(dispatch, bound))
       pass.dispatchWorkgroups(...dispatch.groups)
       if (!common) pass.end()
     }
@@ -209,8 +215,6 @@ export class Program implements Compiled {
     stamps?.encoded(encoder)
     gpu.device.queue.submit([encoder.finish()])
     stamps?.submitted()
-    for (const slot of slots) buffers.give(slot)
-    return queued.submitted()
   }
 
   private bindGroup({ bound, pipeline, label }: Dispatch, blocks: readonly GpuBlock[]): GPUBindGroup {

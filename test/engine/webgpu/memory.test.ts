@@ -1,0 +1,57 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { RecordingBackend } from '../../../src/engine/recording/backend.ts'
+import { type GpuEngine, startWebGpu } from '../../../src/engine/webgpu/index.ts'
+import { TooLarge } from '../../../src/errors.ts'
+import { tf } from '../../../src/tf.ts'
+import { hasSwiftShader, onlySwiftShader, swiftShaderChoice } from '../../swiftshader.ts'
+
+onlySwiftShader()
+
+describe.runIf(hasSwiftShader)('memory on WebGPU', () => {
+  let engine: GpuEngine
+
+  beforeAll(async () => {
+    engine = await startWebGpu({ choice: swiftShaderChoice })
+  })
+
+  afterAll(() => engine.dispose())
+
+  const computeNow = () => (tf.backend() as RecordingBackend).endStep()
+
+  /** What was dropped is given back when a later graph has run, and what that has when one more has. */
+  const settle = async () => {
+    for (let i = 0; i < 3; i++) {
+      const one = tf.tidy(() => tf.neg(tf.tensor1d([1])))
+      await one.data()
+      one.dispose()
+    }
+    return engine.memory().used
+  }
+
+  describe('that a tensor in the midst of a graph has no room in', () => {
+    /** 1.6 GB in between; what goes in and comes out is small. */
+    const summed = () =>
+      tf.tidy(() => {
+        const [a, b] = [tf.ones([20_000, 1]), tf.ones([1, 20_000])]
+        return tf.softmax(tf.add(tf.mul(a, b), tf.sin(a))).sum()
+      })
+
+    it('is refused to whoever reads the result, and to whoever reads what was computed from it', async () => {
+      const sum = summed()
+      computeNow()
+      const more = tf.add(sum, 1)
+      await expect(sum.data()).rejects.toThrow(TooLarge)
+      await expect(sum.data()).rejects.toThrow(/\[20000, 20000\].* takes 1.49 GiB; .* takes up to 1.00 GiB/)
+      await expect(more.data()).rejects.toThrow(TooLarge)
+      tf.dispose([sum, more])
+    })
+
+    it('keeps none of what the graph had taken until then', async () => {
+      const before = await settle()
+      const sum = summed()
+      await expect(sum.data()).rejects.toThrow(TooLarge)
+      sum.dispose()
+      expect(await settle()).toBe(before)
+    })
+  })
+})
