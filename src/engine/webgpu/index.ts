@@ -39,7 +39,7 @@ class GpuComputer implements Computer {
     const shared = { pipelines: new Pipelines(gpu), queued: new Queued(gpu), profile }
     this.world = { gpu, facts: factsOf(gpu), buffers, ...shared, half }
     this.reader = new Reader(gpu, buffers)
-    this.updates = new Updates(this.world)
+    this.updates = new Updates(this.world, this.reader)
   }
 
   refusal(): Unavailable {

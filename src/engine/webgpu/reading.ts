@@ -27,13 +27,17 @@ export class Reader {
     this.buffers.hold(block)
     return new Promise((resolve, reject) => {
       this.wanted.push({ block, bytes, resolve, reject })
-      if (this.wanted.length === 1) process.nextTick(() => void this.collect())
+      if (this.wanted.length === 1) process.nextTick(() => this.copyNow())
     })
   }
 
-  private async collect(): Promise<void> {
-    const { wanted } = this
-    this.wanted = []
+  /** Tells the device to copy all that is wanted, before whatever it is told next. */
+  copyNow(): void {
+    const wanted = this.wanted.splice(0)
+    if (wanted.length > 0) void this.collect(wanted)
+  }
+
+  private async collect(wanted: readonly Wanted[]): Promise<void> {
     try {
       const places: number[] = []
       let size = 0

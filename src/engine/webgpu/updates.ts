@@ -1,6 +1,7 @@
 import { known } from '../recording/record.ts'
 import { refuseOutside, type Update } from '../recording/updates.ts'
 import type { GpuBlock } from './buffers.ts'
+import type { Reader } from './reading.ts'
 import { groupIndex, groupsFor } from './shader.ts'
 import type { World } from './world.ts'
 
@@ -39,10 +40,12 @@ function wordsOf(places: ArrayLike<number>, width: number): Uint32Array<ArrayBuf
 /** Writes rows into the memory of what they replace. */
 export class Updates {
   private readonly world: World
+  private readonly reader: Reader
   private pipeline: GPUComputePipeline | undefined
 
-  constructor(world: World) {
+  constructor(world: World, reader: Reader) {
     this.world = world
+    this.reader = reader
   }
 
   put({ root, base, places, rows, width, free }: Update): void {
@@ -54,6 +57,8 @@ export class Updates {
     const before = base.block as GpuBlock
     const encoder = gpu.device.createCommandEncoder()
     if (free) {
+      // Whoever asked for the numbers before this gets them as they were then.
+      if (before.readers > 0) this.reader.copyNow()
       root.block = before
       base.block = undefined
     } else {

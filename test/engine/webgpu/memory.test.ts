@@ -54,4 +54,21 @@ describe.runIf(hasSwiftShader)('memory on WebGPU', () => {
       expect(await settle()).toBe(before)
     })
   })
+
+  it.each([true, false])(
+    'gives what was there before an update, where that was asked for first (computed: %s)',
+    async (computed) => {
+      const bank = tf.tidy(() => tf.neg(tf.fill([50, 3], -1)))
+      if (computed) await bank.data()
+      const before = bank.data()
+      const places = tf.tensor2d([1, 4], [2, 1], 'int32')
+      const rows = tf.fill([2, 3], 7) as tf.Tensor2D
+      const after = tf.tensorScatterUpdate(bank, places, rows)
+      bank.dispose()
+      computeNow()
+      expect([...(await before)]).toEqual(Array(150).fill(1))
+      expect([...(await after.data()).slice(0, 6)]).toEqual([1, 1, 1, 7, 7, 7])
+      tf.dispose([places, rows, after])
+    },
+  )
 })
