@@ -71,4 +71,53 @@ describe.runIf(hasSwiftShader)('memory on WebGPU', () => {
       tf.dispose([places, rows, after])
     },
   )
+
+  /** Buffers that numbers are copied into, made from here on, and which of them were destroyed. */
+  function watchTargets() {
+    const { device } = engine.gpu
+    const made: { size: number; destroyed: boolean }[] = []
+    const { createBuffer } = device
+    device.createBuffer = (wanted) => {
+      const buffer = createBuffer.call(device, wanted)
+      if (!(wanted.usage & GPUBufferUsage.MAP_READ)) return buffer
+      const one = { size: wanted.size, destroyed: false }
+      made.push(one)
+      const { destroy } = buffer
+      buffer.destroy = () => {
+        one.destroyed = true
+        destroy.call(buffer)
+      }
+      return buffer
+    }
+    return { made, end: () => Object.assign(device, { createBuffer }) }
+  }
+
+  it('keeps small buffers to copy into and destroys large ones', async () => {
+    const watched = watchTargets()
+    const large = tf.tidy(() => tf.neg(tf.fill([2 ** 19], -1)))
+    const small = tf.tidy(() => tf.neg(tf.fill([1000], -1)))
+    for (let i = 0; i < 3; i++) {
+      expect((await large.data())[2 ** 19 - 1]).toBe(1)
+      expect((await small.data())[999]).toBe(1)
+    }
+    watched.end()
+    const kinds = watched.made.map(({ size, destroyed }) => [size, destroyed])
+    expect(kinds).toEqual([
+      [2 ** 21, true],
+      [4096, false],
+      [2 ** 21, true],
+      [2 ** 21, true],
+    ])
+    tf.dispose([large, small])
+  })
+
+  it('splits what is read in one turn among buffers that the device can have', async () => {
+    const watched = watchTargets()
+    const all = [1, 2, 3].map((i) => tf.tidy(() => tf.neg(tf.fill([2 ** 23], -i))))
+    const read = await Promise.all(all.map((one) => one.data()))
+    watched.end()
+    expect(read.map((numbers) => [numbers[0], numbers[2 ** 23 - 1]])).toEqual([1, 2, 3].map((i) => [i, i]))
+    expect(watched.made).toEqual([2 ** 26, 2 ** 25].map((size) => ({ size, destroyed: true })))
+    tf.dispose(all)
+  })
 })
