@@ -303,7 +303,7 @@ export class RecordingBackend extends tf.KernelBackend implements Tracer {
         await compiled.run(plan.leaves, roots)
         this.count(compiled, started)
       }
-      for (const update of updates) this.computer.putRows!(update)
+      for (const update of updates) await this.computer.putRows!(update)
     } catch (error) {
       fail([...asked, ...roots], error)
     }

@@ -54,9 +54,9 @@ class GpuComputer implements Computer {
   }
 
   /** What is not on the device yet is brought there first. */
-  putRows(update: Update): void {
-    for (const value of [update.base, update.rows]) bringToDevice(value, this.world)
-    this.updates.put(update)
+  async putRows(update: Update): Promise<void> {
+    await bringToDevice([update.base, update.rows], this.world)
+    await this.updates.put(update)
   }
 
   async fetch(value: Value): Promise<Numbers> {

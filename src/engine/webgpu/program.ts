@@ -122,17 +122,30 @@ class Layout {
   }
 }
 
-function upload(words: Float32Array | Int32Array, what: Purpose, { buffers, gpu }: World): GpuBlock {
-  const block = buffers.take(words.byteLength, what)
-  gpu.device.queue.writeBuffer(block.memory, 0, words as Float32Array<ArrayBuffer>)
-  return block
+type Upload = { words: Float32Array | Int32Array; what: Purpose }
+
+async function upload(all: readonly Upload[], { buffers, gpu }: World, batch?: number): Promise<GpuBlock[]> {
+  const wanted = all.map(({ words, what }) => ({ bytes: words.byteLength, what }))
+  const blocks = await buffers.take(wanted, batch)
+  for (const [i, { words }] of all.entries())
+    gpu.device.queue.writeBuffer(blocks[i]!.memory, 0, words as Float32Array<ArrayBuffer>)
+  return blocks
 }
 
-/** Copies a leaf's numbers to the device, where they are not there yet. Throws what kept it from being computed. */
-export function bringToDevice(leaf: Value, world: World): void {
+/** Copies the numbers of leaves to the device that are not there yet. Throws what kept one from being computed. */
+export async function bringToDevice(leaves: readonly Value[], world: World, batch?: number): Promise<void> {
   // Whatever it has, nothing is computed from what failed.
-  refuseFailed(leaf)
-  leaf.block ??= upload(wordsOf(known(leaf)), tensorOf(leaf), world)
+  for (const leaf of leaves) refuseFailed(leaf)
+  const absent = [...new Set(leaves)].filter(({ block }) => !block)
+  const all = absent.map((leaf) => ({ words: wordsOf(known(leaf)), what: tensorOf(leaf) }))
+  const blocks = await upload(all, world, batch)
+  for (const [i, leaf] of absent.entries()) leaf.block = blocks[i]
+}
+
+/** How many images are computed with at once, as far as can be seen: the most rows of four sides that came from JavaScript. */
+function batchOf(leaves: readonly Value[]): number | undefined {
+  const rows = leaves.filter(({ data, shape }) => data && shape.length === 4).map(({ shape }) => shape[0]!)
+  return rows.length > 0 ? Math.max(...rows) : undefined
 }
 
 /** A graph as dispatches: compiled shaders, and which buffers each is handed. */
@@ -143,6 +156,8 @@ export class Program implements Compiled {
   private readonly dispatches: Dispatch[] = []
   private readonly slots: Layout['slots']
   private readonly knownBlocks: GpuBlock[] = []
+  /** How often buffers had been destroyed when bind groups were last looked through. */
+  private cleared = 0
 
   private constructor(world: World, shaders: readonly Shader[], layout: Layout) {
     this.world = world
@@ -172,33 +187,41 @@ export class Program implements Compiled {
       const { value: pipeline } = made[i] as PromiseFulfilledResult<Pipeline>
       program.dispatches.push({ label, pipeline, groups, places: layout.placesOf(bound), bound: new Map() })
     }
-    for (const node of layout.known)
-      program.knownBlocks.push(upload(wordsOfKnown(node), { name: 'known numbers', shape: [] }, world))
+    const what = { name: 'known numbers', shape: [] }
+    const known = layout.known.map((node) => ({ words: wordsOfKnown(node), what }))
+    try {
+      program.knownBlocks.push(...(await upload(known, world)))
+    } catch (error) {
+      program.close()
+      throw error
+    }
     return program
   }
 
   /** Tells the device what to compute; it does so from then on. What fails leaves no root with memory. */
-  run(leaves: readonly Value[], roots: readonly Value[]): void | Promise<void> {
+  async run(leaves: readonly Value[], roots: readonly Value[]): Promise<void> {
     const { gpu, buffers, queued } = this.world
     gpu.check()
-    for (const leaf of leaves) bringToDevice(leaf, this.world)
-    const taken: GpuBlock[] = []
+    const batch = batchOf(leaves)
+    await bringToDevice(leaves, this.world, batch)
+    const wanted = roots.map((root) => ({ bytes: bytesOf(root.shape), what: tensorOf(root) }))
+    const taken = await buffers.take([...wanted, ...this.slots], batch)
+    const [root, slot] = [taken.slice(0, roots.length), taken.slice(roots.length)]
     try {
-      for (const root of roots) taken.push(buffers.take(bytesOf(root.shape), tensorOf(root)))
-      for (const { bytes, what } of this.slots) taken.push(buffers.take(bytes, what))
-      const slot = taken.slice(roots.length)
-      this.submit({ leaf: leaves.map(({ block }) => block as GpuBlock), root: taken, slot, known: this.knownBlocks })
+      this.submit({ leaf: leaves.map(({ block }) => block as GpuBlock), root, slot, known: this.knownBlocks })
     } catch (error) {
       for (const block of taken) buffers.give(block)
       throw error
     }
-    for (const [i, root] of roots.entries()) root.block = taken[i]
-    for (const block of taken.slice(roots.length)) buffers.give(block)
-    return queued.submitted()
+    for (const [i, value] of roots.entries()) value.block = root[i]
+    for (const block of slot) buffers.give(block)
+    await queued.submitted()
   }
 
   private submit(blocks: Record<Place['kind'], readonly GpuBlock[]>): void {
-    const { gpu, profile } = this.world
+    const { gpu, profile, buffers } = this.world
+    if (this.cleared !== buffers.cleared) for (const { bound } of this.dispatches) bound.clear()
+    this.cleared = buffers.cleared
     const encoder = gpu.device.createCommandEncoder()
     const stamps = profile?.begin(this.dispatches.map(({ label }) => label))
     // Whoever wants times gets a pass for each dispatch; else they are one.

@@ -81,7 +81,6 @@ export class Reader {
       }
       this.gpu.device.queue.submit([encoder.finish()])
       await target.mapAsync(GPUMapMode.READ, 0, size)
-      await this.buffers.settled()
       this.gpu.check()
       handOut(target.getMappedRange(0, size), wanted)
       target.unmap()

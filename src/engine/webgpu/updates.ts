@@ -48,26 +48,24 @@ export class Updates {
     this.reader = reader
   }
 
-  put({ root, base, places, rows, width, free }: Update): void {
+  async put({ root, base, places, rows, width, free }: Update): Promise<void> {
     const { gpu, buffers } = this.world
     const at = known(places)
     const size = root.shape.reduce((a, b) => a * b, 1)
     refuseOutside(at, size / width)
-    const purpose = { name: `a tensor [${root.shape.join(', ')}]`, shape: root.shape }
+    const words = wordsOf(at, width)
+    const whole = { bytes: 4 * size, what: { name: `a tensor [${root.shape.join(', ')}]`, shape: root.shape } }
+    const told = { bytes: words.byteLength, what: { name: 'the places of an update', shape: [] } }
+    const [block, copy] = (await buffers.take(free ? [told] : [told, whole])) as [GpuBlock, GpuBlock | undefined]
     const before = base.block as GpuBlock
     const encoder = gpu.device.createCommandEncoder()
-    if (free) {
+    if (copy) encoder.copyBufferToBuffer(before.memory, 0, copy.memory, 0, 4 * size)
+    else {
       // Whoever asked for the numbers before this gets them as they were then.
       if (before.readers > 0) this.reader.copyNow()
-      root.block = before
       base.block = undefined
-    } else {
-      const copy = buffers.take(4 * size, purpose)
-      encoder.copyBufferToBuffer(before.memory, 0, copy.memory, 0, 4 * size)
-      root.block = copy
     }
-    const words = wordsOf(at, width)
-    const block = buffers.take(words.byteLength, { name: 'the places of an update', shape: [] })
+    root.block = copy ?? before
     gpu.device.queue.writeBuffer(block.memory, 0, words)
     this.pipeline ??= this.compile()
     const pass = encoder.beginComputePass()
