@@ -3,7 +3,7 @@ import { tf } from '../../tf.ts'
 import { CompiledGraphs } from './compiled.ts'
 import type { Compiled, Computer } from './computer.ts'
 import { type Plan, planFor } from './keys.ts'
-import { type Dtype, fail, isComputed, type Numbers, type Operation, own, Value } from './record.ts'
+import { type Dtype, fail, isComputed, type Numbers, type Operation, own, refuseFailed, Value } from './record.ts'
 import { sameShape, sizeOf } from './shape.ts'
 import { noCounts, type RecordingStats } from './stats.ts'
 import type { Attributes, Tracer } from './trace.ts'
@@ -174,6 +174,7 @@ export class RecordingBackend extends tf.KernelBackend implements Tracer {
     const { value, raw } = this.data.get(dataId)
     if (!value) return raw!
     if (!isComputed(value)) this.flush()
+    refuseFailed(value)
     if (value.data || !value.block) return own(value)
     if (!this.computer.fetchNow) throw this.computer.refusal()
     return this.computer.fetchNow(value)
@@ -185,6 +186,7 @@ export class RecordingBackend extends tf.KernelBackend implements Tracer {
     if (this.computer.synchronous) return this.readSync(dataId)
     // What fails may be another graph's: what this value failed of, it says itself.
     if (!isComputed(value)) await this.flushLater().catch(() => {})
+    refuseFailed(value)
     return value.data || !value.block ? own(value) : await this.computer.fetch!(value)
   }
 
@@ -301,7 +303,7 @@ export class RecordingBackend extends tf.KernelBackend implements Tracer {
         await compiled.run(plan.leaves, roots)
         this.count(compiled, started)
       }
-      for (const update of updates) this.computer.putRows!(update)
+      for (const update of updates) await this.computer.putRows!(update)
     } catch (error) {
       fail([...asked, ...roots], error)
     }

@@ -30,7 +30,7 @@ export interface Computer {
    * Gives an update's root its numbers, once the graph has run that computes its rows: in the memory of its base where
    * that is free, else in a copy. Where it is absent, graphs make updates themselves.
    */
-  putRows?(update: Update): void
+  putRows?(update: Update): void | Promise<void>
   /** The numbers of a value that lie in a block which JavaScript cannot look into. */
   fetch?(value: Value): Promise<Numbers>
   /** The same within the call. */

@@ -73,6 +73,11 @@ export function known({ data, failure }: Value): Numbers {
   throw failure
 }
 
+/** Throws what kept a value from being computed, whatever has been put in its memory since. */
+export function refuseFailed({ failure }: Value): void {
+  if (failure !== undefined) throw failure
+}
+
 /** Tells whoever reads the values why they could not be computed. */
 export function fail(roots: readonly Value[], error: unknown): never {
   for (const root of roots) root.failure = error

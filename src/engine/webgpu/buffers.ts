@@ -13,10 +13,14 @@ export interface GpuBlock extends Block {
   released: boolean
   /** Whether all tensors of this single number have it: nobody writes into it, and it is never given back. */
   shared: boolean
+  /** Which of all that were given back it was, the last time. */
+  since: number
 }
 
 /** So many single numbers stay on the device. */
 const mostSingles = 256
+
+const bitsOf = ({ buffer, byteOffset }: Float32Array | Int32Array) => new Int32Array(buffer, byteOffset, 1)[0]!
 
 /** Sizes of buffers: eight to a doubling, so that at most an eighth of a buffer is left over. */
 export function roundedSize(bytes: number): number {
@@ -29,18 +33,29 @@ export function roundedSize(bytes: number): number {
 export interface Purpose {
   /** 'convolution [128, 32, 32, 64]' */
   name: string
-  /** Of its numbers; the first side is most often the batch. */
+  /** Of its numbers; empty where it is no tensor. */
   shape: readonly number[]
 }
 
-const gigabytes = (bytes: number) => `${(bytes / 2 ** 30).toFixed(2)} GiB`
+/** What is asked for. */
+export interface Wanted {
+  bytes: number
+  what: Purpose
+}
 
-/** Which batch would fit where so many bytes have room of those that a whole one needs. */
-function smallerBatch({ shape }: Purpose, room: number, needed: number): string {
-  const [rows = 1] = shape
-  const most = Math.floor((rows * room) / needed)
-  if (rows < 2 || most < 1) return 'take smaller images or a smaller net'
-  return `a batch of at most ${most} in place of ${rows} would fit; or take smaller images or a smaller net`
+/** So much may lie idle in any case; above it, as much as is in use. */
+const mostIdle = 2 ** 28
+
+const gigabytes = (bytes: number) => `${(bytes / 2 ** 30).toFixed(2)} GiB`
+const total = (wanted: readonly Wanted[]) => wanted.reduce((sum, { bytes }) => sum + bytes, 0)
+const largestOf = (wanted: readonly Wanted[]) => wanted.reduce((a, b) => (b.bytes > a.bytes ? b : a))
+
+/** What to do where a share of the batch has room; `batch` is undefined where it is not known, or not to blame. */
+function cureFor(batch: number | undefined, share: number): string {
+  const general =
+    'take a smaller batch, smaller images or a smaller net, half precision (training.precision) or another GPU'
+  const most = batch && share < 1 ? Math.floor(batch * share) : 0
+  return most < 1 ? general : `a batch of at most ${most} in place of ${batch} would fit; or ${general}`
 }
 
 /**
@@ -55,93 +70,143 @@ export class Buffers {
   private readonly singles = new Map<number, GpuBlock>()
   private readonly seen = new Set<number>()
   private count = 0
+  private given = 0
   /** Bytes of all buffers, and of those that are in use. */
   bytes = 0
   usedBytes = 0
-  private failure: Error | undefined
-  private readonly asked = new Set<Promise<void>>()
+  /** How often buffers were destroyed: what binds buffers of before may name some that are no more. */
+  cleared = 0
 
   constructor(gpu: Gpu, traffic: Traffic) {
     this.gpu = gpu
     this.traffic = traffic
   }
 
-  /** Throws TooLarge where the device has no buffers of that size; `what` is told then, and where memory runs out, with a batch that would fit. */
-  take(bytes: number, what: Purpose): GpuBlock {
-    const size = roundedSize(bytes)
-    const block = this.free.get(size)?.pop() ?? this.make(size, bytes, what)
-    block.released = false
-    this.usedBytes += size
-    return block
+  /**
+   * All that is wanted, or nothing. Throws TooLarge where the device has no buffers of that size, NoRoom where its
+   * memory does not suffice; both say for what, and with a batch that would fit where `batch` is told and tensors whose
+   * first side it is are to blame.
+   */
+  async take(wanted: readonly Wanted[], batch?: number): Promise<GpuBlock[]> {
+    if (wanted.length === 0) return []
+    this.refuseLarge(largestOf(wanted), batch)
+    const blocks = wanted.map(({ bytes }) => this.free.get(roundedSize(bytes))?.pop())
+    for (const block of blocks) if (block) this.use(block)
+    const missing = () => wanted.filter((_, i) => !blocks[i])
+    const make = () =>
+      Promise.all(wanted.map(async ({ bytes }, i) => (blocks[i] ??= await this.make(roundedSize(bytes)))))
+    if (missing().length > 0) {
+      this.destroyIdle(Math.max(mostIdle, this.usedBytes + total(missing())))
+      await make()
+    }
+    for (let again = 0; again < 2 && missing().length > 0; again++) {
+      await this.clear()
+      await make()
+    }
+    const lacking = missing()
+    if (lacking.length > 0) for (const block of blocks) if (block) this.give(block)
+    this.gpu.check()
+    if (lacking.length > 0) throw this.noRoom(wanted, lacking, batch)
+    return blocks as GpuBlock[]
   }
 
-  private make(size: number, bytes: number, what: Purpose): GpuBlock {
-    const { device } = this.gpu
-    const { maxBufferSize, maxStorageBufferBindingSize } = device.limits
-    const most = Math.min(maxBufferSize, maxStorageBufferBindingSize)
-    if (bytes > most)
-      throw new TooLarge(
-        `${what.name} takes ${gigabytes(bytes)}; ${this.gpu.name} takes up to ${gigabytes(most)} in one piece`,
-        smallerBatch(what, most, bytes),
-      )
-    device.pushErrorScope('out-of-memory')
-    const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST
-    const memory = device.createBuffer({ size: Math.min(size, Math.floor(most / 16) * 16), usage })
-    this.traffic.buffers++
-    const before = this.bytes
-    const told = device.popErrorScope().then(
-      (error) => {
-        if (error)
-          this.failure ??= new NoRoom(
-            `the memory of ${this.gpu.name} ran out: ${what.name} needs ${gigabytes(bytes)} beside ${gigabytes(before)} that are in use or kept`,
-            smallerBatch(what, before, before + bytes),
-          )
-      },
-      () => {}, // the device is lost, which is told elsewhere
+  private refuseLarge({ bytes, what }: Wanted, batch: number | undefined): void {
+    const most = this.largest
+    if (bytes <= most) return
+    throw new TooLarge(
+      `${what.name} takes ${gigabytes(bytes)}; ${this.gpu.name} takes up to ${gigabytes(most)} in one piece`,
+      cureFor(what.shape[0] === batch ? batch : undefined, most / bytes),
     )
-    this.asked.add(told)
-    void told.finally(() => this.asked.delete(told))
+  }
+
+  /** Only tensors whose first side is the batch would be smaller with it. */
+  private noRoom(wanted: readonly Wanted[], lacking: readonly Wanted[], batch: number | undefined): NoRoom {
+    const { bytes, what } = largestOf(lacking)
+    const scaling = total(wanted.filter(({ what: { shape } }) => shape[0] === batch))
+    return new NoRoom(
+      `the memory of ${this.gpu.name} ran out: ${what.name} needs ${gigabytes(bytes)}, ` +
+        `of ${gigabytes(total(wanted))} that are wanted at once beside ${gigabytes(this.usedBytes)} in use`,
+      cureFor(scaling > 0 ? batch : undefined, 1 - total(lacking) / scaling),
+    )
+  }
+
+  private get largest(): number {
+    const { maxBufferSize, maxStorageBufferBindingSize } = this.gpu.limits
+    return Math.min(maxBufferSize, maxStorageBufferBindingSize)
+  }
+
+  /** Undefined where there is no room. */
+  private async make(size: number): Promise<GpuBlock | undefined> {
+    const { device } = this.gpu
+    const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST
+    device.pushErrorScope('out-of-memory')
+    const memory = device.createBuffer({ size: Math.min(size, Math.floor(this.largest / 16) * 16), usage })
+    this.traffic.buffers++
+    // Where the device is lost that is told elsewhere.
+    if (await this.gpu.rest.until(device.popErrorScope()).catch(() => null)) return undefined
     this.bytes += size
-    return { memory, bytes: size, number: this.count++, readers: 0, released: false, shared: false }
+    this.usedBytes += size
+    return { memory, bytes: size, number: this.count++, readers: 0, released: false, shared: false, since: 0 }
   }
 
-  /** Throws where memory ran out for anything that was taken until now. */
-  async settled(): Promise<void> {
-    await Promise.all(this.asked)
-    if (this.failure) throw this.failure
+  private use(block: GpuBlock): void {
+    block.released = false
+    this.usedBytes += block.bytes
   }
 
-  /** A block with these words. */
-  upload(words: Float32Array | Int32Array | Uint32Array, what: Purpose): GpuBlock {
-    const block = this.take(words.byteLength, what)
-    this.gpu.device.queue.writeBuffer(block.memory, 0, words as Float32Array<ArrayBuffer>)
+  /** Destroys what is idle until it is no more than so many bytes, what was used last at last. */
+  private destroyIdle(most: number): void {
+    if (this.bytes - this.usedBytes <= most) return
+    const idle = [...this.free.values()].flat().sort((a, b) => a.since - b.since)
+    for (const block of idle) {
+      if (this.bytes - this.usedBytes <= most) break
+      const list = this.free.get(block.bytes)!
+      list.splice(list.indexOf(block), 1)
+      block.memory.destroy()
+      this.bytes -= block.bytes
+      this.cleared++
+    }
+  }
+
+  /** Gives all that is idle back to the driver: Dawn does so once something has been done that was submitted later. */
+  private async clear(): Promise<void> {
+    const { device } = this.gpu
+    this.destroyIdle(0)
+    device.queue.submit([device.createCommandEncoder().finish()])
+    await this.gpu.rest.until(device.queue.onSubmittedWorkDone()).catch(() => {})
+  }
+
+  /** Copies words into a block. */
+  write({ memory }: GpuBlock, words: Float32Array | Int32Array | Uint32Array): void {
+    this.gpu.device.queue.writeBuffer(memory, 0, words as Float32Array<ArrayBuffer>)
     this.traffic.uploads++
     this.traffic.uploadedBytes += words.byteLength
-    return block
   }
 
   /**
-   * The block of a single number. A step has dozens of them, which are mostly the same each time, and to bring one there
-   * costs as much as a small dispatch: one that comes a second time stays.
+   * The block that all tensors of this single number have. A step has dozens of them, which are mostly the same each time,
+   * and to bring one there costs as much as a small dispatch: one that comes a second time stays.
    */
-  single(words: Float32Array | Int32Array, what: Purpose): GpuBlock {
-    const [bits] = new Int32Array(words.buffer, words.byteOffset, 1) as unknown as [number]
-    const known = this.singles.get(bits)
-    if (known) return known
-    const block = this.upload(words, what)
-    if (this.seen.has(bits) && this.singles.size < mostSingles) {
+  single(words: Float32Array | Int32Array): GpuBlock | undefined {
+    return this.singles.get(bitsOf(words))
+  }
+
+  /** A single number has been brought there. */
+  keepSingle(words: Float32Array | Int32Array, block: GpuBlock): void {
+    const bits = bitsOf(words)
+    if (this.seen.has(bits) && !this.singles.has(bits) && this.singles.size < mostSingles) {
       block.shared = true
       this.singles.set(bits, block)
     }
     if (this.seen.size >= mostSingles) this.seen.clear()
     this.seen.add(bits)
-    return block
   }
 
   give(block: GpuBlock): void {
     if (block.shared) return
     block.released = true
     if (block.readers > 0) return
+    block.since = this.given++
     this.usedBytes -= block.bytes
     const list = this.free.get(block.bytes)
     if (list) list.push(block)

@@ -41,7 +41,7 @@ class GpuComputer implements Computer {
     const shared = { pipelines: new Pipelines(gpu), queued: new Queued(gpu), profile, traffic }
     this.world = { gpu, facts: { ...factsOf(gpu), brief: brief ?? gpu.software }, buffers, ...shared, half }
     this.reader = new Reader(gpu, buffers, traffic)
-    this.updates = new Updates(this.world)
+    this.updates = new Updates(this.world, this.reader)
   }
 
   refusal(): Unavailable {
@@ -56,9 +56,9 @@ class GpuComputer implements Computer {
   }
 
   /** What is not on the device yet is brought there first. */
-  putRows(update: Update): void {
-    for (const value of [update.base, update.rows]) bringToDevice(value, this.world)
-    this.updates.put(update)
+  async putRows(update: Update): Promise<void> {
+    await bringToDevice([update.base, update.rows], this.world)
+    await this.updates.put(update)
   }
 
   async fetch(value: Value): Promise<Numbers> {

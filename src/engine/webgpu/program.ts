@@ -3,7 +3,7 @@ import { type Schedule, type Stage, scheduleGraph } from '../graph/plan.ts'
 import { arrays } from '../recording/backend.ts'
 import type { Compiled } from '../recording/computer.ts'
 import type { Plan } from '../recording/keys.ts'
-import { known, type Numbers, type Value } from '../recording/record.ts'
+import { known, type Numbers, refuseFailed, type Value } from '../recording/record.ts'
 import { sizeOf } from '../recording/shape.ts'
 import type { GpuBlock, Purpose } from './buffers.ts'
 import { foldShaders } from './folds.ts'
@@ -124,12 +124,35 @@ class Layout {
   }
 }
 
-/** Copies a leaf's numbers to the device, where they are not there yet. */
-export function bringToDevice(leaf: Value, world: World): void {
-  if (leaf.block) return
+type Upload = { words: Float32Array | Int32Array; what: Purpose }
+
+async function upload(all: readonly Upload[], { buffers }: World, batch?: number): Promise<GpuBlock[]> {
+  const wanted = all.map(({ words, what }) => ({ bytes: words.byteLength, what }))
+  const blocks = await buffers.take(wanted, batch)
+  for (const [i, { words }] of all.entries()) buffers.write(blocks[i]!, words)
+  return blocks
+}
+
+/** Copies the numbers of leaves to the device that are not there yet. Throws what kept one from being computed. */
+export async function bringToDevice(leaves: readonly Value[], world: World, batch?: number): Promise<void> {
+  // Whatever it has, nothing is computed from what failed.
+  for (const leaf of leaves) refuseFailed(leaf)
+  const absent = [...new Set(leaves)].filter(({ block }) => !block)
+  const wanted = absent.map((leaf) => ({ leaf, words: wordsOf(known(leaf)), what: tensorOf(leaf) }))
   const { buffers } = world
-  const words = wordsOf(known(leaf))
-  leaf.block = words.length === 1 ? buffers.single(words, tensorOf(leaf)) : buffers.upload(words, tensorOf(leaf))
+  for (const { leaf, words } of wanted) if (words.length === 1) leaf.block = buffers.single(words)
+  const brought = wanted.filter(({ leaf }) => !leaf.block)
+  const blocks = await upload(brought, world, batch)
+  for (const [i, { leaf, words }] of brought.entries()) {
+    leaf.block = blocks[i]
+    if (words.length === 1) buffers.keepSingle(words, blocks[i]!)
+  }
+}
+
+/** How many images are computed with at once, as far as can be seen: the most rows of four sides that came from JavaScript. */
+function batchOf(leaves: readonly Value[]): number | undefined {
+  const rows = leaves.filter(({ data, shape }) => data && shape.length === 4).map(({ shape }) => shape[0]!)
+  return rows.length > 0 ? Math.max(...rows) : undefined
 }
 
 /** A graph as dispatches: compiled shaders, and which buffers each is handed. */
@@ -140,6 +163,8 @@ export class Program implements Compiled {
   private readonly dispatches: Dispatch[] = []
   private readonly slots: Layout['slots']
   private readonly knownBlocks: GpuBlock[] = []
+  /** How often buffers had been destroyed when bind groups were last looked through. */
+  private cleared = 0
 
   private constructor(world: World, shaders: readonly Shader[], layout: Layout) {
     this.world = world
@@ -169,38 +194,50 @@ export class Program implements Compiled {
       const { value: pipeline } = made[i] as PromiseFulfilledResult<Pipeline>
       program.dispatches.push({ label, pipeline, groups, places: layout.placesOf(bound), bound: new Map() })
     }
-    for (const node of layout.known)
-      program.knownBlocks.push(world.buffers.upload(wordsOfKnown(node), { name: 'known numbers', shape: [] }))
+    const what = { name: 'known numbers', shape: [] }
+    const known = layout.known.map((node) => ({ words: wordsOfKnown(node), what }))
+    try {
+      program.knownBlocks.push(...(await upload(known, world)))
+    } catch (error) {
+      program.close()
+      throw error
+    }
     return program
   }
 
-  /** Tells the device what to compute; it does so from then on. */
-  run(leaves: readonly Value[], roots: readonly Value[]): void | Promise<void> {
-    const { gpu, buffers, queued, profile, traffic } = this.world
+  /** Tells the device what to compute; it does so from then on. What fails leaves no root with memory. */
+  async run(leaves: readonly Value[], roots: readonly Value[]): Promise<void> {
+    const { gpu, buffers, queued } = this.world
     gpu.check()
-    for (const leaf of leaves) bringToDevice(leaf, this.world)
-    for (const root of roots) root.block = buffers.take(bytesOf(root.shape), tensorOf(root))
-    const slots = this.slots.map(({ bytes, what }) => buffers.take(bytes, what))
-    const blocks = {
-      leaf: leaves.map(({ block }) => block as GpuBlock),
-      root: roots.map(({ block }) => block as GpuBlock),
-      slot: slots,
-      known: this.knownBlocks,
+    const batch = batchOf(leaves)
+    await bringToDevice(leaves, this.world, batch)
+    const wanted = roots.map((root) => ({ bytes: bytesOf(root.shape), what: tensorOf(root) }))
+    const taken = await buffers.take([...wanted, ...this.slots], batch)
+    const [root, slot] = [taken.slice(0, roots.length), taken.slice(roots.length)]
+    try {
+      this.submit({ leaf: leaves.map(({ block }) => block as GpuBlock), root, slot, known: this.knownBlocks })
+    } catch (error) {
+      for (const block of taken) buffers.give(block)
+      throw error
     }
+    for (const [i, value] of roots.entries()) value.block = root[i]
+    for (const block of slot) buffers.give(block)
+    await queued.submitted()
+  }
+
+  private submit(blocks: Record<Place['kind'], readonly GpuBlock[]>): void {
+    const { gpu, profile, buffers, traffic } = this.world
+    if (this.cleared !== buffers.cleared) for (const { bound } of this.dispatches) bound.clear()
+    this.cleared = buffers.cleared
     const encoder = gpu.device.createCommandEncoder()
     const stamps = profile?.begin(this.dispatches.map(({ label }) => label))
     // Whoever wants times gets a pass for each dispatch; else they are one.
     const common = stamps ? undefined : encoder.beginComputePass()
     for (const [d, dispatch] of this.dispatches.entries()) {
       const pass = common ?? encoder.beginComputePass(stamps?.pass(d))
+      const bound = dispatch.places.map(({ kind, i }) => blocks[kind][i]!)
       pass.setPipeline(dispatch.pipeline.pipeline)
-      pass.setBindGroup(
-        0,
-        this.bindGroup(
-          dispatch,
-          dispatch.places.map(({ kind, i }) => blocks[kind][i]!),
-        ),
-      )
+      pass.setBindGroup(0, this.bindGroup(dispatch, bound))
       pass.dispatchWorkgroups(...dispatch.groups)
       if (!common) pass.end()
     }
@@ -209,8 +246,6 @@ export class Program implements Compiled {
     gpu.device.queue.submit([encoder.finish()])
     traffic.submissions++
     stamps?.submitted()
-    for (const slot of slots) buffers.give(slot)
-    return queued.submitted()
   }
 
   private bindGroup({ bound, pipeline, label }: Dispatch, blocks: readonly GpuBlock[]): GPUBindGroup {

@@ -9,9 +9,40 @@ interface Wanted {
   reject(error: unknown): void
 }
 
+/** The largest buffer to copy into that is kept. */
+const mostKept = 2 ** 20
+
+/** What is wanted in one turn shares a buffer up to this size; more at once may be more than a buffer may have. */
+const mostShared = 2 ** 26
+
 const aligned = (bytes: number) => Math.ceil(bytes / 8) * 8
 
-/** Copies numbers to where JavaScript sees them: all that are wanted in one turn in one go. */
+/** What shares a buffer to copy into; one that is larger than the others may be together has its own. */
+function parcels(wanted: readonly Wanted[]): Wanted[][] {
+  const made: Wanted[][] = []
+  let room = 0
+  for (const one of wanted) {
+    const bytes = aligned(one.bytes)
+    if (made.length === 0 || bytes > room) {
+      made.push([])
+      room = mostShared
+    }
+    made.at(-1)!.push(one)
+    room -= bytes
+  }
+  return made
+}
+
+/** Gives everybody a copy of their part of what is mapped. */
+function handOut(mapped: ArrayBuffer, wanted: readonly Wanted[]): void {
+  let place = 0
+  for (const { bytes, resolve } of wanted) {
+    resolve(mapped.slice(place, place + bytes))
+    place += aligned(bytes)
+  }
+}
+
+/** Copies numbers to where JavaScript sees them: all that are wanted in one turn together. */
 export class Reader {
   private readonly gpu: Gpu
   private readonly buffers: Buffers
@@ -30,40 +61,38 @@ export class Reader {
     this.buffers.hold(block)
     return new Promise((resolve, reject) => {
       this.wanted.push({ block, bytes, resolve, reject })
-      if (this.wanted.length === 1) process.nextTick(() => void this.collect())
+      if (this.wanted.length === 1) process.nextTick(() => this.copyNow())
     })
   }
 
-  private async collect(): Promise<void> {
-    const { wanted } = this
-    this.wanted = []
+  /** Tells the device to copy all that is wanted, before whatever it is told next. */
+  copyNow(): void {
+    for (const some of parcels(this.wanted.splice(0))) void this.copy(some)
+  }
+
+  private async copy(wanted: readonly Wanted[]): Promise<void> {
+    let target: GPUBuffer | undefined
     try {
-      const places: number[] = []
-      let size = 0
-      for (const { bytes } of wanted) {
-        places.push(size)
-        size += aligned(bytes)
-      }
-      const target = this.target(size)
+      const size = wanted.reduce((sum, { bytes }) => sum + aligned(bytes), 0)
+      target = this.target(size)
       const encoder = this.gpu.device.createCommandEncoder()
-      for (const [i, { block, bytes }] of wanted.entries()) {
-        encoder.copyBufferToBuffer(block.memory, 0, target, places[i]!, Math.ceil(bytes / 4) * 4)
+      let place = 0
+      for (const { block, bytes } of wanted) {
+        encoder.copyBufferToBuffer(block.memory, 0, target, place, Math.ceil(bytes / 4) * 4)
         this.buffers.letGo(block)
+        place += aligned(bytes)
       }
       this.gpu.device.queue.submit([encoder.finish()])
       this.traffic.submissions++
       this.traffic.reads++
       for (const { bytes } of wanted) this.traffic.readBytes += bytes
       await this.gpu.rest.until(target.mapAsync(GPUMapMode.READ, 0, size))
-      await this.buffers.settled()
       this.gpu.check()
-      const mapped = target.getMappedRange(0, size)
-      for (const [i, { bytes, resolve }] of wanted.entries()) resolve(mapped.slice(places[i]!, places[i]! + bytes))
+      handOut(target.getMappedRange(0, size), wanted)
       target.unmap()
-      const list = this.idle.get(target.size)
-      if (list) list.push(target)
-      else this.idle.set(target.size, [target])
+      this.putAside(target)
     } catch (error) {
+      target?.destroy()
       // What happened to the device says more than what it refused then.
       for (const { reject } of wanted) reject(this.gpu.failure ?? error)
     }
@@ -71,10 +100,18 @@ export class Reader {
 
   private target(bytes: number): GPUBuffer {
     const size = Math.max(256, 2 ** Math.ceil(Math.log2(bytes)))
-    const known = size <= 2 ** 20 ? this.idle.get(size)?.pop() : undefined
+    const known = this.idle.get(size)?.pop()
     if (known) return known
     this.traffic.buffers++
     const usage = GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST
-    return this.gpu.device.createBuffer({ size: size <= 2 ** 20 ? size : aligned(bytes), usage })
+    return this.gpu.device.createBuffer({ size: size <= mostKept ? size : bytes, usage })
+  }
+
+  /** Small ones wait for the next; large ones would only hold memory. */
+  private putAside(target: GPUBuffer): void {
+    const list = this.idle.get(target.size)
+    if (target.size > mostKept) target.destroy()
+    else if (list) list.push(target)
+    else this.idle.set(target.size, [target])
   }
 }

@@ -1,6 +1,7 @@
 import { known } from '../recording/record.ts'
 import { refuseOutside, type Update } from '../recording/updates.ts'
 import type { GpuBlock } from './buffers.ts'
+import type { Reader } from './reading.ts'
 import { groupIndex, groupsFor } from './shader.ts'
 import type { World } from './world.ts'
 
@@ -39,30 +40,34 @@ function wordsOf(places: ArrayLike<number>, width: number): Uint32Array<ArrayBuf
 /** Writes rows into the memory of what they replace. */
 export class Updates {
   private readonly world: World
+  private readonly reader: Reader
   private pipeline: GPUComputePipeline | undefined
 
-  constructor(world: World) {
+  constructor(world: World, reader: Reader) {
     this.world = world
+    this.reader = reader
   }
 
-  put({ root, base, places, rows, width, free }: Update): void {
+  async put({ root, base, places, rows, width, free }: Update): Promise<void> {
     const { gpu, buffers } = this.world
     const at = known(places)
     const size = root.shape.reduce((a, b) => a * b, 1)
     refuseOutside(at, size / width)
-    const purpose = { name: `a tensor [${root.shape.join(', ')}]`, shape: root.shape }
-    const before = base.block as GpuBlock
-    const encoder = gpu.device.createCommandEncoder()
-    if (free && !before.shared) {
-      root.block = before
-      base.block = undefined
-    } else {
-      const copy = buffers.take(4 * size, purpose)
-      encoder.copyBufferToBuffer(before.memory, 0, copy.memory, 0, 4 * size)
-      root.block = copy
-    }
     const words = wordsOf(at, width)
-    const block = buffers.upload(words, { name: 'the places of an update', shape: [] })
+    const whole = { bytes: 4 * size, what: { name: `a tensor [${root.shape.join(', ')}]`, shape: root.shape } }
+    const told = { bytes: words.byteLength, what: { name: 'the places of an update', shape: [] } }
+    const before = base.block as GpuBlock
+    const inPlace = free && !before.shared
+    const [block, copy] = (await buffers.take(inPlace ? [told] : [told, whole])) as [GpuBlock, GpuBlock | undefined]
+    const encoder = gpu.device.createCommandEncoder()
+    if (copy) encoder.copyBufferToBuffer(before.memory, 0, copy.memory, 0, 4 * size)
+    else {
+      // Whoever asked for the numbers before this gets them as they were then.
+      if (before.readers > 0) this.reader.copyNow()
+      base.block = undefined
+    }
+    root.block = copy ?? before
+    buffers.write(block, words)
     this.pipeline ??= this.compile()
     const pass = encoder.beginComputePass()
     pass.setPipeline(this.pipeline)
