@@ -53,17 +53,22 @@ describe('a run that asks for a GPU', () => {
     rmSync(home, { recursive: true, force: true })
   })
 
-  /** A worker that found TensorFlow on a GPU of 8 GiB for two runs; its children find what `source` brings. */
+  /**
+   * A worker that found TensorFlow on a GPU of 8 GiB for two runs; its children find what `source` brings. Without it,
+   * one that found ONNX Runtime on CUDA, whose libraries are gone.
+   */
   async function start(source?: string): Promise<{ supervisor: Supervisor; log: string[] }> {
     const workerId = newId()
     const machine = { host: 'here', pid: 1, version: '0', cores: 8, memoryBytes: 64 * gib, concurrency: 2 }
-    await ledger.workerStarted({ id: workerId, engine: 'tensorflow', ...machine })
-    const engine = { name: 'tensorflow', version: '4.99.0', threads: 1, device: 'GPU', gpu: true } as const
-    const choice: EngineChoice = { candidate: 'tensorflow-gpu', engine, selfTestMilliseconds: 1, rejected: [] }
+    const name = source === undefined ? 'onnx-cuda' : 'tensorflow'
+    await ledger.workerStarted({ id: workerId, engine: name, ...machine })
+    const engine = { name, version: '4.99.0', threads: 1, device: 'GPU', gpu: true } as const
+    const choice: EngineChoice = { candidate: name, engine, selfTestMilliseconds: 1, rejected: [] }
     const gpu = { gpu: true, gpuMemory: 8 * gib, gpuSlots: 2 }
-    const offer = offerOf({ memoryBytes: 64 * gib, cores: 8, engine: 'tensorflow', ...gpu })
-    const config = readConfig({ DATABASE_URL: place.url, GESTALT_HOME: home, GESTALT_ENGINE_THREADS: '1' })
-    const packages = source === undefined ? '/nowhere' : join(packageFolder({ [gpuPackage]: source }), 'node_modules')
+    const offer = offerOf({ memoryBytes: 64 * gib, cores: 8, engine: name, ...gpu })
+    const settings = { GESTALT_HOME: home, GESTALT_ENGINE_THREADS: '1', GESTALT_ONNXRUNTIME: home }
+    const config = readConfig({ DATABASE_URL: place.url, ...settings })
+    const packages = join(packageFolder(source === undefined ? {} : { [gpuPackage]: source }), 'node_modules')
     const environment = { ...childEnvironment(1), NODE_PATH: packages }
     const log: string[] = []
     const say = (text: string) => void log.push(text)
@@ -127,7 +132,7 @@ describe('a run that asks for a GPU', () => {
 
   it.each([
     ['finds none', computing({ gpu: false }), /it would compute on tensorflow 4\.99\.0/],
-    ['does not start', undefined, /tfjs-node-gpu is not installed/],
+    ['does not start', undefined, /NVIDIA's driver|no libonnxruntime/],
   ])(
     'goes back to the queue where the engine of its worker %s, and is not taken there for a while',
     async (_, source, words) => {
@@ -141,7 +146,7 @@ describe('a run that asks for a GPU', () => {
       expect(supervisor.gpu().gpuFault).toMatch(words)
       expect(await supervisor.handle({ runId })).toBe('given back')
       expect(supervisor.couldTake(await ledger.waiting(0), 2).map(({ id }) => id)).not.toContain(runId)
-      expect(log.join('\n')).toMatch(/none computes here now: .*; it is left to others, and for 60 s/)
+      expect(log.join('\n')).toMatch(/none does here now: .*; it is left to others, and for 60 s/)
       await ledger.requestCancel(runId)
     },
   )
