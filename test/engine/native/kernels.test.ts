@@ -1,24 +1,16 @@
 import { beforeAll, describe, expect, it } from 'vitest'
 import { tf } from '../../../src/tf.ts'
 import { cases } from '../onnx/cases/index.ts'
+// TensorFlow needs no other bound than the engine on ONNX Runtime for any kernel.
+import { defaultBound, expectSame, group, titleOf } from '../onnx/compare.ts'
 import { type Case, distance, kernelsOf, type Outcome, outcomesOf } from '../onnx/parity.ts'
 import { isMissing, startTensorFlow } from './built.ts'
 import { differences } from './differences.ts'
-
-/** The same as for the engine on ONNX Runtime: TensorFlow needs no other for any kernel. */
-const defaultBound = 2e-6
 
 async function onBackend(name: string, one: Case): Promise<Outcome[]> {
   await tf.setBackend(name)
   return outcomesOf(one)
 }
-
-const show = ({ shape, dtype, values }: Outcome) => `${dtype} [${shape}] ${Array.from(values).slice(0, 24).join(' ')}`
-
-const titleOf = ({ title, operands, gradient }: Case) =>
-  [title, operands.map(({ dtype, shape }) => `${dtype} [${shape}]`).join(' '), gradient ? 'with gradients' : '']
-    .filter(Boolean)
-    .join(', ')
 
 async function compare(one: Case): Promise<void> {
   const before = tf.memory().numTensors
@@ -30,11 +22,7 @@ async function compare(one: Case): Promise<void> {
   })
   expect(called, 'the kernel is called').toContain(one.kernel)
   expect(tf.memory().numTensors).toBe(before)
-  for (const [i, outcome] of wanted.entries())
-    expect(
-      distance(got[i]!, outcome),
-      `result ${i}\n got ${show(got[i]!)}\nwant ${show(outcome)}\n`,
-    ).toBeLessThanOrEqual(one.bound ?? defaultBound)
+  expectSame(got, wanted, one.bound ?? defaultBound)
 }
 
 /** Infinite where it throws. */
@@ -52,15 +40,15 @@ async function distanceOf(one: Case): Promise<number> {
 
 const isKnown = (one: Case) => differences.some(({ of }) => of(one))
 const equal = cases.filter((one) => !isKnown(one))
-const kernels = [...new Set(equal.map(({ kernel }) => kernel))]
-const ofKernel = (kernel: string) =>
-  equal.filter((one) => one.kernel === kernel).map((one) => [titleOf(one), one] as const)
+const byKernel = group(equal)
 
 describe.skipIf(isMissing)("TensorFlow's own library", () => {
   beforeAll(startTensorFlow)
 
-  describe.each(kernels)('%s', (kernel) => {
-    it.each(ofKernel(kernel))('is that of tfjs: %s', (_, one) => compare(one))
+  describe.each([...byKernel.keys()])('%s', (kernel) => {
+    it.each(byKernel.get(kernel)!.map((one) => [titleOf(one), one] as const))('is that of tfjs: %s', (_, one) =>
+      compare(one),
+    )
   })
 
   it.each(differences)('differs from tfjs, and nowhere else: $why', async ({ of }) => {

@@ -3,7 +3,8 @@ import type { RecordingEngine } from '../../../src/engine/recording/index.ts'
 import { tf } from '../../../src/tf.ts'
 import { type Case, distance, kernelsOf, type Outcome, outcomesOf } from './parity.ts'
 
-const defaultBound = 2e-6
+/** What is required of a kernel whose case does not say less. */
+export const defaultBound = 2e-6
 
 async function onBackend(name: string, run: () => Outcome[]): Promise<Outcome[]> {
   await tf.setBackend(name)
@@ -25,11 +26,16 @@ export async function compare(name: string, engine: RecordingEngine, one: Case):
   expect(called, 'the kernel is called').toContain(one.kernel)
   expect(engine.stats().fallbacks).toEqual({})
   expect(tf.memory().numTensors).toBe(before)
+  expectSame(got, wanted, one.bound ?? defaultBound)
+}
+
+/** Fails where a result is further from what is wanted than `bound`, with the first numbers of both. */
+export function expectSame(got: readonly Outcome[], wanted: readonly Outcome[], bound: number): void {
   for (const [i, outcome] of wanted.entries())
     expect(
       distance(got[i]!, outcome),
       `result ${i}\n got ${show(got[i]!)}\nwant ${show(outcome)}\n`,
-    ).toBeLessThanOrEqual(one.bound ?? defaultBound)
+    ).toBeLessThanOrEqual(bound)
 }
 
 export const titleOf = ({ title, operands, gradient }: Case) =>

@@ -3,20 +3,13 @@ import { type GpuEngine, startWebGpu } from '../../../src/engine/webgpu/index.ts
 import { tf } from '../../../src/tf.ts'
 import { hasSwiftShader, onlySwiftShader, swiftShaderChoice } from '../../swiftshader.ts'
 import { cases } from '../onnx/cases/index.ts'
-import { type Case, distance, kernelsOf, type Outcome, outcomesLater, outcomesOf } from '../onnx/parity.ts'
+import { expectSame, group, titleOf } from '../onnx/compare.ts'
+import { type Case, kernelsOf, type Outcome, outcomesLater, outcomesOf } from '../onnx/parity.ts'
 
 /** What is required of every kernel, where its case does not say less. */
 const defaultBound = 5e-6
 
-const show = ({ shape, dtype, values }: Outcome) => `${dtype} [${shape}] ${Array.from(values).slice(0, 24).join(' ')}`
-
-const titleOf = ({ title, operands, gradient }: Case) =>
-  [title, operands.map(({ dtype, shape }) => `${dtype} [${shape}]`).join(' '), gradient ? 'with gradients' : '']
-    .filter(Boolean)
-    .join(', ')
-
-const byKernel = new Map<string, Case[]>()
-for (const one of cases) byKernel.set(one.kernel, [...(byKernel.get(one.kernel) ?? []), one])
+const byKernel = group(cases)
 
 describe.runIf(hasSwiftShader)('the webgpu engine', () => {
   let engine: GpuEngine
@@ -43,11 +36,7 @@ describe.runIf(hasSwiftShader)('the webgpu engine', () => {
     expect(called, 'the kernel is called').toContain(one.kernel)
     expect(engine.stats().fallbacks).toEqual({})
     expect(tf.memory().numTensors).toBe(before)
-    for (const [i, outcome] of wanted.entries())
-      expect(
-        distance(got[i]!, outcome),
-        `result ${i}\n got ${show(got[i]!)}\nwant ${show(outcome)}\n`,
-      ).toBeLessThanOrEqual(Math.max(one.bound ?? 0, defaultBound))
+    expectSame(got, wanted, Math.max(one.bound ?? 0, defaultBound))
   }
 
   describe.each([...byKernel.keys()])('%s', (kernel) => {
