@@ -136,6 +136,20 @@ const nearest = (points: number, width: number, k: number): Row =>
     `${text([points, width])}, k ${k}`,
   )
 
+/**
+ * Gradients that lie as a training step of our engine makes them, one behind the other: results of an update. The stock
+ * backend knows nothing of that.
+ */
+function gradientsFor(plans: readonly { name: string; shape: readonly number[] }[]): Record<string, Variable> {
+  const start = plans.map(({ name, shape }, i): [string, Variable] => [name, tf.variable(drawn(shape, i + 100))])
+  const gradients = Object.fromEntries(start)
+  const drawnAt = (i: number) => drawn(plans[i]!.shape, i + 200)
+  const stepper = optimizers.sgd.create({ learningRate: 1, momentum: 0, weightDecay: 0 }, { weights: gradients })
+  tf.tidy(() => stepper.apply(Object.fromEntries(plans.map(({ name }, i) => [name, drawnAt(i)])), 1))
+  stepper.dispose()
+  return gradients
+}
+
 /** SGD with momentum over all weights of a net. */
 function update(name: string): Row {
   const { weights: plans } = planRow(nets.find((row) => row.name === name)!)
@@ -144,15 +158,15 @@ function update(name: string): Row {
     ...{ kernel: 'SGD with momentum', shape: `${plans.length} weights of ${name}, ${total} numbers` },
     prepare() {
       const weights: Record<string, Variable> = {}
-      const gradients: Record<string, Tensor> = {}
-      for (const [i, { name, shape }] of plans.entries()) {
-        weights[name] = tf.variable(drawn(shape, i + 1))
-        gradients[name] = drawn(shape, i + 100)
-      }
+      for (const [i, { name, shape }] of plans.entries()) weights[name] = tf.variable(drawn(shape, i + 1))
+      const gradients = gradientsFor(plans)
+      let ready: Promise<unknown> | undefined
       const settings = { learningRate: 0.01, momentum: 0.9, weightDecay: 0.0005 }
       const stepper = optimizers.sgd.create(settings, { weights })
       return {
-        run() {
+        async run() {
+          ready ??= Object.values(gradients)[0]!.data()
+          await ready
           stepper.apply(gradients, 0.01)
           return Object.values(weights).map((weight) => tf.clone(weight))
         },

@@ -165,9 +165,17 @@ class Planner {
     return made!
   }
 
+  /** Whether a root has no array in common with a stage. */
+  private isApart({ reads, nodes }: Stage, node: Node): boolean {
+    const known = new Set<Node>([...reads, ...nodes])
+    const common = readsOf(this.resolve([node])).some((read) => sizeOf(read.shape) > 1 && known.has(read))
+    return this.roots.includes(node) && !common
+  }
+
   private join(stages: Stage[], place: number, node: Node, madeBy: ReadonlyMap<Node, number>): boolean {
     const stage = stages[place]!
     if (stage.kind !== 'loops') return false
+    if (!(this.target.joinsApart ?? true) && this.isApart(stage, node)) return false
     const nodes = [...stage.nodes, node]
     let loops: LoopStage
     try {
@@ -265,6 +273,8 @@ export interface Target {
   mostOutputs: number
   /** Whether arrays of one number count too. */
   countsSingles?: boolean
+  /** Whether a root may be made by a stage with which it has no array in common; default yes. */
+  joinsApart?: boolean
   /** How many arrays what one result is computed from may read; default any number. */
   mostReads?: number
 }

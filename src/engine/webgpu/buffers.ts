@@ -1,13 +1,20 @@
 import { NoRoom, TooLarge } from '../../errors.ts'
 import type { Block } from '../recording/computer.ts'
 import type { Gpu } from './device.ts'
+import type { Part } from './families.ts'
 import type { Traffic } from './traffic.ts'
 
 /** Memory of the device. */
 export interface GpuBlock extends Block {
   readonly memory: GPUBuffer
-  /** Different for each buffer there ever was. */
+  /** Where in it, in bytes: a multiple of 256. */
+  readonly offset: number
+  /** Different for each buffer there ever was; parts of one have that of the whole. */
   readonly number: number
+  /** Of which block it is a part. */
+  readonly within: GpuBlock | undefined
+  /** How many parts of it have not been given back. */
+  parts: number
   /** Copies out of it that have not been asked for yet: it is given back only then. */
   readers: number
   released: boolean
@@ -19,6 +26,8 @@ export interface GpuBlock extends Block {
 
 /** So many single numbers stay on the device. */
 const mostSingles = 256
+
+const unused = () => ({ offset: 0, parts: 0, readers: 0, released: false, shared: false, since: 0 })
 
 const bitsOf = ({ buffer, byteOffset }: Float32Array | Int32Array) => new Int32Array(buffer, byteOffset, 1)[0]!
 
@@ -146,7 +155,7 @@ export class Buffers {
     if (await this.gpu.rest.until(device.popErrorScope()).catch(() => null)) return undefined
     this.bytes += size
     this.usedBytes += size
-    return { memory, bytes: size, number: this.count++, readers: 0, released: false, shared: false, since: 0 }
+    return { memory, bytes: size, number: this.count++, within: undefined, ...unused() }
   }
 
   private use(block: GpuBlock): void {
@@ -176,9 +185,16 @@ export class Buffers {
     await this.gpu.rest.until(device.queue.onSubmittedWorkDone()).catch(() => {})
   }
 
+  /** Blocks within one, at these bytes; it is given back when all of them have been. */
+  divide(within: GpuBlock, at: readonly Part[]): GpuBlock[] {
+    within.parts = at.length
+    const { memory, number } = within
+    return at.map(({ offset, bytes }) => ({ memory, number, bytes, within, ...unused(), offset }))
+  }
+
   /** Copies words into a block. */
-  write({ memory }: GpuBlock, words: Float32Array | Int32Array | Uint32Array): void {
-    this.gpu.device.queue.writeBuffer(memory, 0, words as Float32Array<ArrayBuffer>)
+  write({ memory, offset }: GpuBlock, words: Float32Array | Int32Array | Uint32Array): void {
+    this.gpu.device.queue.writeBuffer(memory, offset, words as Float32Array<ArrayBuffer>)
     this.traffic.uploads++
     this.traffic.uploadedBytes += words.byteLength
   }
@@ -206,6 +222,10 @@ export class Buffers {
     if (block.shared) return
     block.released = true
     if (block.readers > 0) return
+    if (block.within) {
+      if (--block.within.parts === 0) this.give(block.within)
+      return
+    }
     block.since = this.given++
     this.usedBytes -= block.bytes
     const list = this.free.get(block.bytes)

@@ -1,21 +1,20 @@
 import type { Node } from '../graph/node.ts'
-import { type Schedule, type Stage, scheduleGraph } from '../graph/plan.ts'
+import { type Stage, scheduleGraph } from '../graph/plan.ts'
 import { arrays } from '../recording/backend.ts'
 import type { Compiled } from '../recording/computer.ts'
 import type { Plan } from '../recording/keys.ts'
 import { known, type Numbers, refuseFailed, type Value } from '../recording/record.ts'
 import { sizeOf } from '../recording/shape.ts'
 import type { GpuBlock, Purpose } from './buffers.ts'
+import { areInRow, areOne, type Family, familiesOf, inRow, loopsOfAll, type Part } from './families.ts'
 import { foldShaders } from './folds.ts'
-import { activations, type Half, shaderInHalf } from './half.ts'
+import { shaderInHalf } from './half.ts'
+import { bytesOf, Layout, type Place } from './layout.ts'
 import { mapShader } from './loops.ts'
 import { lowerings } from './lower.ts'
 import type { Pipeline } from './pipelines.ts'
-import type { Bound, Facts, GpuSpecial, Groups, Scratch, Shader } from './shader.ts'
+import type { Facts, GpuSpecial, Groups, Shader } from './shader.ts'
 import type { World } from './world.ts'
-
-/** Where a buffer comes from. */
-type Place = { kind: 'leaf' | 'root' | 'slot' | 'known'; i: number }
 
 interface Dispatch {
   label: string
@@ -24,10 +23,18 @@ interface Dispatch {
   places: Place[]
   /** Bind groups by the buffers that they bind. */
   bound: Map<string, GPUBindGroup>
+  /** How many bytes are bound from each block on that is a part of a buffer; default: its own. */
+  span?: number
 }
 
 const mostBound = 32
-const bytesOf = (shape: readonly number[]) => Math.max(4, 4 * sizeOf(shape))
+
+/** What each binding is bound to. */
+export const entriesOf = (blocks: readonly GpuBlock[], span?: number): GPUBindGroupEntry[] =>
+  blocks.map(({ memory, within, offset, bytes }, binding) => ({
+    binding,
+    resource: within ? { buffer: memory, offset, size: span ?? bytes } : { buffer: memory },
+  }))
 
 const tensorOf = ({ shape }: Value): Purpose => ({ name: `a tensor [${shape.join(', ')}]`, shape })
 
@@ -51,77 +58,6 @@ function shadersOf(stage: Stage, facts: Facts): Shader[] {
 /** Words of the numbers, as the device has them. */
 export function wordsOf(numbers: Numbers): Float32Array | Int32Array {
   return numbers instanceof Uint8Array ? Int32Array.from(numbers) : numbers
-}
-
-/** Says which buffer is whose, and lets results that are not needed at the same time share one. */
-class Layout {
-  readonly slots: { bytes: number; what: Purpose }[] = []
-  private readonly places = new Map<Node | Scratch, Place>()
-  readonly known: Node[] = []
-  private readonly schedule: Schedule
-  private readonly half: Half | undefined
-  private readonly isActivation: (node: Node) => boolean
-  private readonly lastUse = new Map<Node | Scratch, number>()
-
-  constructor(schedule: Schedule, shaders: readonly Shader[], half: Half | undefined) {
-    this.schedule = schedule
-    this.half = half
-    this.isActivation = activations(schedule.roots)
-    for (const [i, node] of schedule.leaves.entries()) if (node) this.places.set(node, { kind: 'leaf', i })
-    for (const [i, node] of schedule.roots.entries()) this.places.set(node, { kind: 'root', i })
-    for (const [i, { bound }] of shaders.entries()) for (const { of } of bound) this.lastUse.set(this.own(of), i)
-    const free: Place[] = []
-    for (const [i, shader] of shaders.entries()) {
-      const taken = [...new Set(shader.bound.map(({ of }) => this.own(of)))]
-      for (const of of taken) if (!this.places.has(of)) this.places.set(of, this.placeFor(of, shader, free))
-      for (const of of taken) {
-        const place = this.places.get(of)!
-        if (place.kind === 'slot' && this.lastUse.get(of) === i) free.push(place)
-      }
-    }
-  }
-
-  /** The node in whose memory a node's numbers are. */
-  private own(of: Node | Scratch): Node | Scratch {
-    return 'scratch' in of ? of : (this.schedule.finished.get(of) ?? of)
-  }
-
-  private placeFor(of: Node | Scratch, { label: name }: Shader, free: Place[]): Place {
-    if (!('scratch' in of) && (of.kind === 'constant' || of.kind === 'table')) {
-      this.known.push(of)
-      return { kind: 'known', i: this.known.length - 1 }
-    }
-    const full = 'scratch' in of ? of.bytes : bytesOf(of.shape)
-    const bytes = this.half === 'native' && !('scratch' in of) && this.isActivation(of) ? full / 2 : full
-    const what = { name, shape: 'scratch' in of ? [] : of.shape }
-    // The best fit of those that are large enough, else the largest, which grows.
-    const sizes = free.map(({ i }) => this.slots[i]!.bytes)
-    let best = -1
-    for (const [f, size] of sizes.entries()) {
-      const [fits, bestFits] = [size >= bytes, best >= 0 && sizes[best]! >= bytes]
-      if (best < 0 || (fits && (!bestFits || size < sizes[best]!)) || (!fits && !bestFits && size > sizes[best]!))
-        best = f
-    }
-    const wasteful = best >= 0 && sizes[best]! > 4 * bytes && sizes[best]! > 2 ** 20
-    if (best < 0 || wasteful || sizes[best]! < bytes / 4) {
-      this.slots.push({ bytes, what })
-      return { kind: 'slot', i: this.slots.length - 1 }
-    }
-    const [place] = free.splice(best, 1)
-    const slot = this.slots[place!.i]!
-    if (slot.bytes < bytes) Object.assign(slot, { bytes, what })
-    return place!
-  }
-
-  /** Whether its numbers lie in memory of this graph alone, in half precision. */
-  isHalf(of: Node | Scratch): boolean {
-    const own = this.own(of)
-    return this.places.get(own)?.kind === 'slot' && !('scratch' in own) && this.isActivation(own)
-  }
-
-  placesOf(bound: readonly Bound[]): Place[] {
-    return bound.map(({ of }) => this.places.get(this.own(of))!)
-  }
 }
 
 type Upload = { words: Float32Array | Int32Array; what: Purpose }
@@ -155,54 +91,117 @@ function batchOf(leaves: readonly Value[]): number | undefined {
   return rows.length > 0 ? Math.max(...rows) : undefined
 }
 
+/** Updates of one kind: in one dispatch where their arrays lie in order, else each by itself. */
+interface Together {
+  all: Dispatch | undefined
+  each: readonly Dispatch[]
+  /** Arrays of each part that is read or written, and single numbers. */
+  rows: readonly (readonly Place[])[]
+  numbers: readonly (readonly Place[])[]
+  parts: readonly Part[]
+}
+
+const isInRow = ({ rows, numbers, parts }: Together, blockOf: (place: Place) => GpuBlock): boolean =>
+  rows.every((row) => areInRow(row.map(blockOf), parts)) && numbers.every((same) => areOne(same.map(blockOf)))
+
+function dispatchesOf(some: Together, blockOf: (place: Place) => GpuBlock): readonly Dispatch[] {
+  return some.all && isInRow(some, blockOf) ? [some.all] : some.each
+}
+
+/** Roots that share a buffer, and where in it they are. */
+interface Sharing {
+  roots: readonly number[]
+  parts: readonly Part[]
+  bytes: number
+}
+
 /** A graph as dispatches: compiled shaders, and which buffers each is handed. */
 export class Program implements Compiled {
   readonly kind = 'program'
   private readonly world: World
   private readonly shaders: readonly Shader[]
   private readonly dispatches: Dispatch[] = []
+  /** What comes last, because nothing waits for it. */
+  private readonly together: Together[] = []
   private readonly slots: Layout['slots']
+  /** Parts of the first slot. */
+  private readonly gathered: readonly Part[]
+  private readonly sharing: readonly Sharing[]
+  /** Roots that have a buffer of their own. */
+  private readonly apart: readonly number[]
   private readonly knownBlocks: GpuBlock[] = []
   /** How often buffers had been destroyed when bind groups were last looked through. */
   private cleared = 0
 
-  private constructor(world: World, shaders: readonly Shader[], layout: Layout) {
+  private constructor(world: World, shaders: readonly Shader[], layout: Layout, families: readonly Family[]) {
     this.world = world
     this.shaders = shaders
     this.slots = layout.slots
+    this.gathered = inRow(layout.gathered).parts
+    const written = families.filter(({ updates }) => updates.length > 1).map(({ writes }) => writes.flat())
+    this.sharing = written.map((nodes) => ({ roots: nodes.map((node) => layout.placeOf(node).i), ...inRow(nodes) }))
+    const shared = new Set(this.sharing.flatMap(({ roots }) => roots))
+    this.apart = layout.roots.flatMap((_, i) => (shared.has(i) ? [] : [i]))
   }
 
   /** Throws NotWritten where there is no shader for something, Unavailable where the device refuses one. */
   static async compile(plan: Plan, roots: readonly Value[], world: World): Promise<Program> {
-    const { facts, pipelines, half } = world
+    const { facts, half } = world
     const mostReads = facts.buffers - 4
     const schedule = scheduleGraph(plan, roots, {
-      ...{ lowerings, threads: 1, cutsFolds: false, countsSingles: true, mostReads },
+      ...{ lowerings, threads: 1, cutsFolds: false, joinsApart: false, countsSingles: true, mostReads },
       ...{ mostArrays: facts.buffers, mostOutputs: 4 },
     })
-    const written = schedule.stages.flatMap((stage) => shadersOf(stage, facts))
-    const layout = new Layout(schedule, written, half)
-    const shaders = half ? written.map((shader) => shaderInHalf(shader, (of) => layout.isHalf(of), half)) : written
-    const program = new Program(world, shaders, layout)
-    const made = await Promise.allSettled(shaders.map((shader) => pipelines.take(shader)))
-    const refused = made.find((one) => one.status === 'rejected')
-    if (refused) {
-      program.close()
-      throw refused.reason
-    }
-    for (const [i, { label, groups, bound }] of shaders.entries()) {
-      const { value: pipeline } = made[i] as PromiseFulfilledResult<Pipeline>
-      program.dispatches.push({ label, pipeline, groups, places: layout.placesOf(bound), bound: new Map() })
-    }
-    const what = { name: 'known numbers', shape: [] }
-    const known = layout.known.map((node) => ({ words: wordsOfKnown(node), what }))
+    const written = new Map(schedule.stages.map((stage) => [stage, shadersOf(stage, facts)]))
+    const families = familiesOf(schedule, half, [...written.values()].flat())
+    const last = new Set<Stage>(families.flatMap(({ updates }) => updates))
+    const inTurn = [...schedule.stages.filter((stage) => !last.has(stage)), ...last].flatMap(
+      (stage) => written.get(stage)!,
+    )
+    const gathered = families.flatMap((family) => family.gathered)
+    const layout = new Layout(schedule, inTurn, half, gathered)
+    const single = half ? inTurn.map((shader) => shaderInHalf(shader, (of) => layout.isHalf(of), half)) : inTurn
+    const all = families
+      .filter(({ updates }) => updates.length > 1)
+      .map((family) => mapShader(loopsOfAll(family), `${family.updates.length} updates together`))
+    const program = new Program(world, [...single, ...all], layout, families)
     try {
-      program.knownBlocks.push(...(await upload(known, world)))
+      await program.build(layout, families)
     } catch (error) {
       program.close()
       throw error
     }
     return program
+  }
+
+  private async build(layout: Layout, families: readonly Family[]): Promise<void> {
+    const { pipelines } = this.world
+    const made = await Promise.allSettled(this.shaders.map((shader) => pipelines.take(shader)))
+    const refused = made.find((one) => one.status === 'rejected')
+    if (refused) throw refused.reason
+    const dispatches = this.shaders.map(({ label, groups, bound }, i): Dispatch => {
+      const { value: pipeline } = made[i] as PromiseFulfilledResult<Pipeline>
+      return { label, pipeline, groups, places: layout.placesOf(bound), bound: new Map() }
+    })
+    this.gather(dispatches, layout, families)
+    const what = { name: 'known numbers', shape: [] }
+    const known = layout.known.map((node) => ({ words: wordsOfKnown(node), what }))
+    this.knownBlocks.push(...(await upload(known, this.world)))
+  }
+
+  /** Takes the dispatches in turn: those of stages, of updates by themselves, of updates together. */
+  private gather(dispatches: Dispatch[], layout: Layout, families: readonly Family[]): void {
+    const all = dispatches.splice(dispatches.length - this.sharing.length)
+    const updates = families.reduce((sum, family) => sum + family.updates.length, 0)
+    const each = dispatches.splice(dispatches.length - updates)
+    this.dispatches.push(...dispatches)
+    const placesOf = (rows: readonly (readonly Node[])[]) => rows.map((row) => row.map((node) => layout.placeOf(node)))
+    for (const { updates, reads, writes, numbers } of families) {
+      const { parts, bytes: span } = inRow(writes[0] ?? [])
+      const places = { rows: placesOf([...reads, ...writes]), numbers: placesOf(numbers) }
+      const together = updates.length > 1 ? { ...all.shift()!, span } : undefined
+      this.together.push({ all: together, each: each.splice(0, updates.length), ...places, parts })
+    }
   }
 
   /** Tells the device what to compute; it does so from then on. What fails leaves no root with memory. */
@@ -211,11 +210,10 @@ export class Program implements Compiled {
     gpu.check()
     const batch = batchOf(leaves)
     await bringToDevice(leaves, this.world, batch)
-    const wanted = roots.map((root) => ({ bytes: bytesOf(root.shape), what: tensorOf(root) }))
-    const taken = await buffers.take([...wanted, ...this.slots], batch)
-    const [root, slot] = [taken.slice(0, roots.length), taken.slice(roots.length)]
+    const { root, slot, part, taken } = await this.take(roots, batch)
     try {
-      this.submit({ leaf: leaves.map(({ block }) => block as GpuBlock), root, slot, known: this.knownBlocks })
+      const leaf = leaves.map(({ block }) => block as GpuBlock)
+      this.submit({ leaf, root, slot, part, known: this.knownBlocks })
     } catch (error) {
       for (const block of taken) buffers.give(block)
       throw error
@@ -225,19 +223,39 @@ export class Program implements Compiled {
     await queued.submitted()
   }
 
+  /** Memory for the roots and for what is computed on the way. */
+  private async take(roots: readonly Value[], batch: number | undefined) {
+    const { buffers } = this.world
+    const apart = this.apart.map((i) => ({ bytes: bytesOf(roots[i]!.shape), what: tensorOf(roots[i]!) }))
+    const what = { name: 'weights or slots of the optimizer', shape: [] }
+    const shared = this.sharing.map(({ bytes }) => ({ bytes, what }))
+    const taken = await buffers.take([...this.slots, ...apart, ...shared], batch)
+    const slot = taken.slice(0, this.slots.length)
+    const own = taken.slice(slot.length, slot.length + apart.length)
+    const root: GpuBlock[] = []
+    for (const [a, i] of this.apart.entries()) root[i] = own[a]!
+    for (const [s, { roots, parts }] of this.sharing.entries()) {
+      const blocks = buffers.divide(taken[slot.length + own.length + s]!, parts)
+      for (const [b, block] of blocks.entries()) root[roots[b]!] = block
+    }
+    const part = this.gathered.length > 0 ? buffers.divide(slot[0]!, this.gathered) : []
+    return { root, slot, part, taken }
+  }
+
   private submit(blocks: Record<Place['kind'], readonly GpuBlock[]>): void {
     const { gpu, profile, buffers, traffic } = this.world
-    if (this.cleared !== buffers.cleared) for (const { bound } of this.dispatches) bound.clear()
+    const blockOf = ({ kind, i }: Place) => blocks[kind][i]!
+    if (this.cleared !== buffers.cleared) this.forget()
     this.cleared = buffers.cleared
+    const dispatches = [...this.dispatches, ...this.together.flatMap((some) => dispatchesOf(some, blockOf))]
     const encoder = gpu.device.createCommandEncoder()
-    const stamps = profile?.begin(this.dispatches.map(({ label }) => label))
+    const stamps = profile?.begin(dispatches.map(({ label }) => label))
     // Whoever wants times gets a pass for each dispatch; else they are one.
     const common = stamps ? undefined : encoder.beginComputePass()
-    for (const [d, dispatch] of this.dispatches.entries()) {
+    for (const [d, dispatch] of dispatches.entries()) {
       const pass = common ?? encoder.beginComputePass(stamps?.pass(d))
-      const bound = dispatch.places.map(({ kind, i }) => blocks[kind][i]!)
       pass.setPipeline(dispatch.pipeline.pipeline)
-      pass.setBindGroup(0, this.bindGroup(dispatch, bound))
+      pass.setBindGroup(0, this.bindGroup(dispatch, dispatch.places.map(blockOf)))
       pass.dispatchWorkgroups(...dispatch.groups)
       if (!common) pass.end()
     }
@@ -245,22 +263,26 @@ export class Program implements Compiled {
     stamps?.encoded(encoder)
     gpu.device.queue.submit([encoder.finish()])
     traffic.submissions++
+    traffic.dispatches += dispatches.length
     stamps?.submitted()
   }
 
-  private bindGroup({ bound, pipeline, label }: Dispatch, blocks: readonly GpuBlock[]): GPUBindGroup {
+  private bindGroup({ bound, pipeline, label, span }: Dispatch, blocks: readonly GpuBlock[]): GPUBindGroup {
     let key = ''
-    for (const { number } of blocks) key += `${number},`
+    for (const { number, offset } of blocks) key += `${number}+${offset},`
     const found = bound.get(key)
     if (found) return found
     if (bound.size >= mostBound) bound.clear()
-    const made = this.world.gpu.device.createBindGroup({
-      label,
-      layout: pipeline.layout,
-      entries: blocks.map(({ memory }, binding) => ({ binding, resource: { buffer: memory } })),
-    })
+    const entries = entriesOf(blocks, span)
+    const made = this.world.gpu.device.createBindGroup({ label, layout: pipeline.layout, entries })
     bound.set(key, made)
     return made
+  }
+
+  /** Forgets what buffers were bound: some of them are no more. */
+  private forget(): void {
+    const last = this.together.flatMap(({ all, each }) => (all ? [all, ...each] : each))
+    for (const { bound } of [...this.dispatches, ...last]) bound.clear()
   }
 
   close(): void {

@@ -78,7 +78,7 @@ export class Reader {
       const encoder = this.gpu.device.createCommandEncoder()
       let place = 0
       for (const { block, bytes } of wanted) {
-        encoder.copyBufferToBuffer(block.memory, 0, target, place, Math.ceil(bytes / 4) * 4)
+        encoder.copyBufferToBuffer(block.memory, block.offset, target, place, Math.ceil(bytes / 4) * 4)
         this.buffers.letGo(block)
         place += aligned(bytes)
       }

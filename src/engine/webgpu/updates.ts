@@ -1,6 +1,7 @@
 import { known } from '../recording/record.ts'
 import { refuseOutside, type Update } from '../recording/updates.ts'
 import type { GpuBlock } from './buffers.ts'
+import { entriesOf } from './program.ts'
 import type { Reader } from './reading.ts'
 import { groupIndex, groupsFor } from './shader.ts'
 import type { World } from './world.ts'
@@ -57,10 +58,12 @@ export class Updates {
     const whole = { bytes: 4 * size, what: { name: `a tensor [${root.shape.join(', ')}]`, shape: root.shape } }
     const told = { bytes: words.byteLength, what: { name: 'the places of an update', shape: [] } }
     const before = base.block as GpuBlock
-    const inPlace = free && !before.shared
+    // A buffer that a shader writes cannot be read by it as well, in another part.
+    const apart = before.memory !== (rows.block as GpuBlock).memory
+    const inPlace = free && !before.shared && apart
     const [block, copy] = (await buffers.take(inPlace ? [told] : [told, whole])) as [GpuBlock, GpuBlock | undefined]
     const encoder = gpu.device.createCommandEncoder()
-    if (copy) encoder.copyBufferToBuffer(before.memory, 0, copy.memory, 0, 4 * size)
+    if (copy) encoder.copyBufferToBuffer(before.memory, before.offset, copy.memory, 0, 4 * size)
     else {
       // Whoever asked for the numbers before this gets them as they were then.
       if (before.readers > 0) this.reader.copyNow()
@@ -72,7 +75,7 @@ export class Updates {
     const pass = encoder.beginComputePass()
     pass.setPipeline(this.pipeline)
     const bound = [block, rows.block as GpuBlock, root.block as GpuBlock]
-    const entries = bound.map(({ memory }, binding) => ({ binding, resource: { buffer: memory } }))
+    const entries = entriesOf(bound)
     pass.setBindGroup(0, gpu.device.createBindGroup({ layout: this.pipeline.getBindGroupLayout(0), entries }))
     pass.dispatchWorkgroups(...groupsFor(Math.ceil((at.length * width) / invocations)))
     pass.end()

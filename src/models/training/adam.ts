@@ -5,9 +5,11 @@ import {
   defineOptimizer,
   forget,
   optimizerParameters,
+  ratesOf,
   type Stepper,
   settings,
   share,
+  shared,
   weightDecay,
   zeroSlots,
 } from './stepper.ts'
@@ -37,8 +39,8 @@ interface Turn {
   mean: Variable
   square: Variable
   gradient: Tensor
-  /** learningRate / (1 - beta1^t) and 1 / (1 - beta2^t), scalars. */
-  rate: Tensor
+  /** learningRate / (1 - beta1^t) times what the weight's group asks for, and 1 / (1 - beta2^t), scalars. */
+  rates: ReturnType<typeof ratesOf>
   correction: Tensor
 }
 
@@ -52,32 +54,27 @@ function createAdam(
   const names = Object.keys(weights)
   /** Steps taken by each weight since its slots were zero. */
   const taken = new Float32Array(names.length)
-  const step = (name: string, { weight, mean, square, gradient, rate, correction }: Turn, full: Tensor): void => {
+  const step = (
+    name: string,
+    { weight, mean, square, gradient, rates, correction }: Turn,
+    keeps: (share: number) => Tensor,
+  ): void => {
     const own = settings(parameters, groups, name)
     const coupled = own.weightDecay !== 0 && !decoupled
     const force = coupled ? tf.add(gradient, tf.mul(weight, own.weightDecay)) : gradient
     mean.assign(tf.add(tf.mul(mean, own.momentum), tf.mul(force, 1 - own.momentum)))
     square.assign(tf.add(tf.mul(square, squareMomentum), tf.mul(tf.square(force), 1 - squareMomentum)))
     const root = tf.add(tf.sqrt(tf.mul(square, correction)), epsilon)
-    const move = tf.mul(tf.div(mean, root), own.rate === 1 ? rate : tf.mul(rate, own.rate))
+    const move = tf.mul(tf.div(mean, root), rates(own.rate))
     const decayed =
-      decoupled && own.weightDecay !== 0
-        ? tf.mul(weight, tf.sub(1, tf.mul(full, own.rate * own.weightDecay)))
-        : (weight as Tensor)
+      decoupled && own.weightDecay !== 0 ? tf.mul(weight, keeps(own.rate * own.weightDecay)) : (weight as Tensor)
     weight.assign(tf.sub(decayed, move))
   }
-  /** The scalars of weights that have taken as many steps with the same momentum, made once for all of them. */
+  /** The scalars of weights that have taken as many steps with the same momentum. */
   const corrections = (learningRate: number) => {
-    const made = new Map<string, Pick<Turn, 'rate' | 'correction'>>()
-    return (steps: number, momentum: number) => {
-      const key = `${steps} ${momentum}`
-      const found = made.get(key) ?? {
-        rate: tf.scalar(learningRate / (1 - momentum ** steps)),
-        correction: tf.scalar(1 / (1 - squareMomentum ** steps)),
-      }
-      made.set(key, found)
-      return found
-    }
+    const rates = shared((bias: number) => ratesOf(tf.scalar(learningRate / bias)))
+    const correction = shared((steps: number) => tf.scalar(1 / (1 - squareMomentum ** steps)))
+    return (steps: number, momentum: number) => ({ rates: rates(1 - momentum ** steps), correction: correction(steps) })
   }
   const slots: Stepper['slots'] = { taken }
   for (const name of names) {
@@ -89,12 +86,17 @@ function createAdam(
     apply(gradients, learningRate) {
       tf.tidy(() => {
         const full = tf.scalar(learningRate)
+        const keeps = shared((share: number) => tf.sub(1, tf.mul(full, share)))
         const correct = corrections(learningRate)
         for (const [name, gradient] of Object.entries(gradients)) {
           const i = names.indexOf(name)
           taken[i] = Math.min(countLimit, taken[i]! + 1)
           const scalars = correct(taken[i]!, settings(parameters, groups, name).momentum)
-          step(name, { weight: weights[name]!, mean: means[name]!, square: squares[name]!, gradient, ...scalars }, full)
+          step(
+            name,
+            { weight: weights[name]!, mean: means[name]!, square: squares[name]!, gradient, ...scalars },
+            keeps,
+          )
         }
       })
     },

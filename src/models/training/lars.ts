@@ -1,6 +1,15 @@
 import { Type } from 'typebox'
 import { type Tensor, tf } from '../../tf.ts'
-import { defineOptimizer, forget, optimizerParameters, settings, share, weightDecay, zeroSlots } from './stepper.ts'
+import {
+  defineOptimizer,
+  forget,
+  optimizerParameters,
+  ratesOf,
+  settings,
+  share,
+  weightDecay,
+  zeroSlots,
+} from './stepper.ts'
 
 const lengthOf = (x: Tensor) => tf.sqrt(tf.sum(tf.square(x)))
 
@@ -38,7 +47,7 @@ export const lars = defineOptimizer({
   slotsPerWeight: () => 1,
   create(parameters, { weights, groups }) {
     const slots = zeroSlots(weights)
-    const step = (name: string, gradient: Tensor, learningRate: Tensor): void => {
+    const step = (name: string, gradient: Tensor, rates: ReturnType<typeof ratesOf>): void => {
       const weight = weights[name]!
       const velocity = slots[name]!
       const plain = parameters.vectors === 'plain' && weight.rank <= 1
@@ -46,14 +55,14 @@ export const lars = defineOptimizer({
       const force = own.weightDecay === 0 ? gradient : tf.add(gradient, tf.mul(weight, own.weightDecay))
       const scaled = plain ? force : tf.mul(force, trustRatio(weight, force, parameters.trust))
       velocity.assign(tf.add(tf.mul(velocity, own.momentum), scaled))
-      weight.assign(tf.sub(weight, tf.mul(velocity, tf.mul(learningRate, own.rate))))
+      weight.assign(tf.sub(weight, tf.mul(velocity, rates(own.rate))))
     }
     return {
       slots,
       apply(gradients, learningRate) {
         tf.tidy(() => {
-          const rate = tf.scalar(learningRate)
-          for (const [name, gradient] of Object.entries(gradients)) step(name, gradient, rate)
+          const rates = ratesOf(tf.scalar(learningRate))
+          for (const [name, gradient] of Object.entries(gradients)) step(name, gradient, rates)
         })
       },
       reset: (names) => forget(slots, names),

@@ -1,5 +1,14 @@
 import { type Tensor, tf } from '../../tf.ts'
-import { defineOptimizer, forget, optimizerParameters, settings, share, weightDecay, zeroSlots } from './stepper.ts'
+import {
+  defineOptimizer,
+  forget,
+  optimizerParameters,
+  ratesOf,
+  settings,
+  share,
+  weightDecay,
+  zeroSlots,
+} from './stepper.ts'
 
 /** v <- momentum v + gradient + weightDecay w; w <- w - learningRate v. Not Nesterov's. */
 export const sgd = defineOptimizer({
@@ -13,20 +22,20 @@ export const sgd = defineOptimizer({
   slotsPerWeight: () => 1,
   create(parameters, { weights, groups }) {
     const slots = zeroSlots(weights)
-    const step = (name: string, gradient: Tensor, learningRate: Tensor): void => {
+    const step = (name: string, gradient: Tensor, rates: ReturnType<typeof ratesOf>): void => {
       const weight = weights[name]!
       const velocity = slots[name]!
       const own = settings(parameters, groups, name)
       const force = own.weightDecay === 0 ? gradient : tf.add(gradient, tf.mul(weight, own.weightDecay))
       velocity.assign(own.momentum === 0 ? tf.clone(force) : tf.add(tf.mul(velocity, own.momentum), force))
-      weight.assign(tf.sub(weight, tf.mul(velocity, own.rate === 1 ? learningRate : tf.mul(learningRate, own.rate))))
+      weight.assign(tf.sub(weight, tf.mul(velocity, rates(own.rate))))
     }
     return {
       slots,
       apply(gradients, learningRate) {
         tf.tidy(() => {
-          const rate = tf.scalar(learningRate)
-          for (const [name, gradient] of Object.entries(gradients)) step(name, gradient, rate)
+          const rates = ratesOf(tf.scalar(learningRate))
+          for (const [name, gradient] of Object.entries(gradients)) step(name, gradient, rates)
         })
       },
       reset: (names) => forget(slots, names),

@@ -68,6 +68,22 @@ export function settings(
   }
 }
 
+/**
+ * A step's scalars, each made once and shared by all weights that need it: so an engine sees that they are treated
+ * alike, and can update them together.
+ */
+export function shared<Key extends string | number, Made>(make: (key: Key) => Made): (key: Key) => Made {
+  const made = new Map<Key, Made>()
+  return (key) => {
+    if (!made.has(key)) made.set(key, make(key))
+    return made.get(key)!
+  }
+}
+
+/** Learning rates of weights, by what their group asks for. */
+export const ratesOf = (learningRate: Tensor) =>
+  shared((times: number) => (times === 1 ? learningRate : tf.mul(learningRate, times)))
+
 /** A slot of zeros for each weight. */
 export function zeroSlots(weights: Learner['weights']): Record<string, Variable> {
   const entries = Object.entries(weights)
