@@ -32,6 +32,22 @@ describe('GET /v1/runs', () => {
     expect(run).toMatchObject({ id: runId, state: 'running', attempt: 1, cancelRequested: false, failure: null })
     expect(run.attempts).toMatchObject([{ number: 1, outcome: null }])
     for (const list of ['checkpoints', 'artifacts', 'findings', 'embeddings']) expect(run[list]).toEqual([])
+    expect(run.waiting).toBeNull()
+  })
+
+  it('says why a run waits', async () => {
+    const { ledger } = world.parts
+    const waiting = await acceptRun(world.parts, 'waiting')
+    const read = async () => (await world.send(`/v1/runs/${waiting}`)).json().waiting
+    expect(await read()).toBe("no worker is there: start one with 'gestalt worker'")
+    const machine = { host: 'lab1', pid: 1, version: '0', engine: 'cpu', cores: 1, memoryBytes: 1, concurrency: 1 }
+    const worker = newId()
+    await ledger.workerStarted({ id: worker, ...machine })
+    expect(await read()).toBe('it is about to be taken')
+    await ledger.workerStopped(worker)
+    expect(await read()).toContain('no worker is there')
+    await ledger.requestCancel(waiting)
+    expect(await read()).toBeNull()
   })
 
   it('finds runs by state, and refuses an id that is none', async () => {

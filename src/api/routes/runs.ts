@@ -1,6 +1,8 @@
 import type { FastifyInstance } from 'fastify'
 import { type Static, Type } from 'typebox'
 import { runStates } from '../../experiments/run.ts'
+import { whyWaiting } from '../../experiments/waiting.ts'
+import type { Run } from '../../store/ledger.ts'
 import { readFilter } from '../filters.ts'
 import { orderQuery, pageOf, pageQuery, readOrder, sendPage } from '../pages.ts'
 import type { Parts } from '../parts.ts'
@@ -49,6 +51,15 @@ async function keptOf({ ledger }: Parts, runId: string) {
   }
 }
 
+/** Why a run that is queued has not begun. */
+async function waitingOf({ ledger }: Parts, { state, needs }: Run): Promise<string | null> {
+  if (state !== 'queued') return null
+  return whyWaiting(
+    needs,
+    (await ledger.workers()).filter((worker) => worker.state === 'online'),
+  )
+}
+
 function serveList(app: FastifyInstance, parts: Parts): void {
   app.get<{ Querystring: Static<typeof listQuery> }>(
     '/v1/runs',
@@ -72,6 +83,9 @@ function serveList(app: FastifyInstance, parts: Parts): void {
 export function serveRuns(app: FastifyInstance, parts: Parts): void {
   serveList(app, parts)
   const kept = {
+    waiting: Type.Union([Type.String(), Type.Null()], {
+      description: 'Why it has not begun, for a person; null unless it is queued.',
+    }),
     attempts: Type.Array(Type.Unknown()),
     checkpoints: Type.Array(Type.Unknown({ description: 'Newest first, as safetensors; `url` is where to get one.' })),
     artifacts: Type.Array(Type.Unknown({ description: 'Stored files; `url` is where to get one.' })),
@@ -90,7 +104,8 @@ export function serveRuns(app: FastifyInstance, parts: Parts): void {
     },
     async (request) => {
       const run = await findRun(parts, request.params.id)
-      return { ...runResource(run), ...(await keptOf(parts, run.id)) }
+      const [waiting, kept] = await Promise.all([waitingOf(parts, run), keptOf(parts, run.id)])
+      return { ...runResource(run), waiting, ...kept }
     },
   )
   app.post<{ Params: { id: string } }>(
