@@ -38,7 +38,7 @@ function gpuInWords(worker: ListedWorker): string {
 
 function row(worker: ListedWorker): string[] {
   const { id, host, state, version, engine, threads, memoryBytes, concurrency, runIds, heartbeatAt } = worker
-  const computes = engine ? `${engine}, ${threads ?? '?'} threads` : ''
+  const computes = engine ? `${engine}, ${threads ?? '?'} ${threads === 1 ? 'thread' : 'threads'}` : ''
   const busy = `${runIds.length} of ${concurrency}`
   return [id, host, state, version, computes, gpuInWords(worker), size(Number(memoryBytes)), busy, heartbeatAt]
 }

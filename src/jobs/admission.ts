@@ -33,7 +33,7 @@ export class Admission {
   /** Why runs were left to others: said once. */
   private readonly declined = new Map<string, string>()
   private usage: GpuUsage = {}
-  /** Why the GPU did not serve, how often in a row, and until when no run that asks for one is taken. */
+  /** Why the GPU did not serve, how often in a row, and until when no run is taken: all of them compute on it. */
   private fault: { reason: string; times: number; until: number } | undefined
   /** The run whose turn it is, and which has no room here beside what is at work. */
   private squeezed: { run: Wanting; since: number } | undefined
@@ -91,7 +91,7 @@ export class Admission {
     return { ...measured, gpuFreeBytes: left ?? null, gpuFault: this.fault?.reason ?? null }
   }
 
-  /** A run that asked for a GPU found none: no other such run is taken for so many seconds. */
+  /** A run found that the GPU does not serve: none is taken for so many seconds. */
   gpuFailed(reason: string): number {
     const times = (this.fault?.times ?? 0) + 1
     const seconds = gpuPause(times)

@@ -15,23 +15,30 @@ export function retryDelay(losses: number, cause: 'crash' | 'unavailable'): numb
   return Math.min(2 ** losses, 30)
 }
 
-/** Seconds for which a worker whose GPU did not serve, n times in a row, takes no run that asks for one. */
+/** Seconds for which a worker whose GPU did not serve, n times in a row, takes no run: all of its runs compute there. */
 export function gpuPause(times: number): number {
   return Math.min(60 * 2 ** (times - 1), 3600)
 }
 
 const outOfMemory =
-  /out of memory|memory size exceeded|allocation failed|failed to allocate|bad[_ ]alloc|cannot allocate memory/i
+  /out[ _]of[ _]memory|memory size exceeded|allocation failed|failed to allocate|bad[_ ]alloc|cannot allocate memory|\boom when allocating/i
 export const memoryCure =
   'lower training.batchSize, use a smaller net or dataset limit, run fewer runs at once (GESTALT_CONCURRENCY), or give ' +
   'the worker more memory'
+
+/** A GPU that failed under CUDA, in the words of TensorFlow: the same run may do well after. */
+const gpuFailed = /\b(CUDA_ERROR_|CUBLAS_STATUS_|CUDNN_STATUS_)\w+|\bCUDA error\b/
+
+const gpuFailedCure =
+  'the run is taken up again from its checkpoint; if it happens again, see that the GPU and its driver are well ' +
+  "('nvidia-smi -q', and Xid messages in the system's log)"
 
 const gpuMemoryCure =
   'lower training.batchSize, use a smaller net, ask for a GPU with more memory (resources.gpuMemory), or run fewer at once ' +
   'on it (GESTALT_GPU_SLOTS)'
 
 /** Which memory ran out shows in the words of whoever wanted it. */
-const cureOf = (said: string) => (/\b(gpu|cuda|vram|vulkan|device memory)\b/i.test(said) ? gpuMemoryCure : memoryCure)
+const cureOf = (said: string) => (/\b(gpu|vram|vulkan|device memory)\b|cuda/i.test(said) ? gpuMemoryCure : memoryCure)
 
 /** An error as its owner reads it, without a stack trace, and whether waiting may help. */
 export function failureOf(error: unknown): { failure: Failure; again: boolean } {
@@ -47,6 +54,8 @@ export function failureOf(error: unknown): { failure: Failure; again: boolean } 
   const said = error instanceof Error ? error.message : String(error)
   if (outOfMemory.test(said))
     return { failure: { code: 'out-of-memory', message: `memory ran out: ${said}`, cure: cureOf(said) }, again: false }
+  if (gpuFailed.test(said))
+    return { failure: { code: 'unavailable', message: `the GPU failed: ${said}`, cure: gpuFailedCure }, again: true }
   const cure = "this is a fault in Gestalt rather than in the definition: the worker's log has the details"
   return { failure: { code: 'internal', message: said, cure }, again: false }
 }

@@ -233,7 +233,7 @@ export class Supervisor {
   private withoutGpu(runId: string, fault: string, reason: StopReason | undefined): Verdict {
     const seconds = this.admission.gpuFailed(fault)
     this.options.log.warn(
-      `run ${runId} is to compute on a GPU, and none does here now: ${fault}; it is left to others, and for ${seconds} s no such run is taken`,
+      `run ${runId} is to compute on a GPU, and none does here now: ${fault}; it is left to others, and for ${seconds} s no run is taken here`,
     )
     return { outcome: reason ? stopped[reason] : released }
   }

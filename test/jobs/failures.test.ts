@@ -27,6 +27,20 @@ describe('the translation of errors into failures', () => {
     expect(failureOf(gpu).failure).toMatchObject({ code: 'out-of-memory', cure: expect.stringMatching(/gpuMemory/) })
   })
 
+  it('knows what TensorFlow says of a GPU that is full, and tries again where one failed', () => {
+    const full = 'Message: OOM when allocating tensor with shape[512,64,224,224] on device:GPU:0 by allocator GPU_0_bfc'
+    for (const said of [full, 'CUDA_ERROR_OUT_OF_MEMORY while a stream was made'])
+      expect(failureOf(new Error(said))).toMatchObject({
+        failure: { code: 'out-of-memory', cure: expect.stringMatching(/gpuMemory/) },
+        again: false,
+      })
+    const lost = 'Failed to synchronize: CUDA_ERROR_ECC_UNCORRECTABLE: uncorrectable ECC error encountered'
+    expect(failureOf(new Error(lost))).toEqual({
+      failure: { code: 'unavailable', message: `the GPU failed: ${lost}`, cure: expect.stringContaining('nvidia-smi') },
+      again: true,
+    })
+  })
+
   it('never shows a stack trace', () => {
     const { failure } = failureOf(new TypeError('x is not a function'))
     expect(failure).toMatchObject({ code: 'internal', message: 'x is not a function' })
