@@ -50,13 +50,20 @@ function numbersOf(values: tf.BackendValues | null, size: number, dtype: Dtype):
   return values instanceof Numbers ? values : Numbers.from(values as ArrayLike<number>)
 }
 
+/** What to do where a tensor may have no more than a share of its rows, which are mostly those of a batch. */
+function cureFor(rows: number, share: number): string {
+  const most = Math.floor(rows * share)
+  const general = 'take smaller batches, smaller images or a smaller net'
+  return most < 1 ? general : `${general}; where ${rows} is the batch, one of at most ${most} would fit`
+}
+
 function refuseLarge(size: number, shape: readonly number[], dtype: Dtype, kernel: string): void {
   const bytes = size * (dtype === 'bool' ? 1 : 4)
   if (bytes <= largestTensor) return
   const gigabytes = (bytes / 2 ** 30).toFixed(1)
   throw new TooLarge(
-    `${kernel} would make a tensor [${shape.join(', ')}] of ${gigabytes} GB; the engine takes up to 2 GB`,
-    'take smaller batches or smaller images',
+    `${kernel} would make a tensor [${shape.join(', ')}] of ${gigabytes} GiB; the engine takes up to 2 GiB`,
+    cureFor(shape[0] ?? 0, largestTensor / bytes),
   )
 }
 
