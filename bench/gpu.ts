@@ -107,6 +107,10 @@ async function measure() {
   const chosen = (given.tiny ? tinyRows : rows).filter(({ name }) =>
     wanted.some((text) => name.toLowerCase().includes(text)),
   )
+  if (chosen.length === 0) {
+    console.error(`no row has '${given.only}' in its name; there are: ${rows.map(({ name }) => name).join('; ')}`)
+    process.exit(2)
+  }
   const ours = await measureOurRates()
   if (ours.error) {
     console.error(ours.error)

@@ -1,13 +1,13 @@
 #!/bin/sh
 # Measures this machine's GPU: ./run.sh [--only TEXT,...] [--tiny] [--gpu NAME] [--python PATH]
-# Needs Linux on x86-64 with glibc 2.34 or newer and the GPU's driver; nothing else has to be installed. What lies in lib/ is
-# used where the machine lacks it. The last line is the result as JSON.
+# Needs Linux on x86-64 with glibc 2.36 or newer (2.34 where the C++ library is GCC 12's or newer) and the GPU's driver;
+# nothing else has to be installed. What lies in lib/ is used where the machine lacks it. The last line is the result as JSON.
 here=$(cd "$(dirname "$0")" && pwd)
 PATH="$PATH:/usr/sbin:/sbin"
 export PATH
 cat "$here/MANIFEST"
 
-own=$(mktemp -d)
+own=$(mktemp -d) || exit 1
 trap 'rm -rf "$own"' EXIT
 known=$(ldconfig -p 2>/dev/null)
 for file in "$here"/lib/*; do
