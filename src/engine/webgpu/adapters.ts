@@ -25,6 +25,13 @@ const softwareNames = /swiftshader|llvmpipe|lavapipe|softpipe|basic render drive
 const packageCure =
   "run 'npm ci' without --omit=optional; it brings libraries for Linux (glibc), macOS and Windows on x64 and arm64"
 
+/** What to do where the package is there and does not load. */
+function cureOf(line: string): string {
+  const needed = /version `(GLIBC\w*_[\d.]+)' not found/.exec(line)?.[1]
+  if (!needed) return packageCure
+  return `this system is older than the library, which needs ${needed}: use a newer one (Debian 12, Ubuntu 22.04) or a container`
+}
+
 /** Our door to the package, looked for beside `from`. Throws Unavailable where it is missing or does not load. */
 export async function loadDawn(from = import.meta.url): Promise<Dawn> {
   let file: string
@@ -41,8 +48,8 @@ export async function loadDawn(from = import.meta.url): Promise<Dawn> {
     const { version } = JSON.parse(readFileSync(join(dirname(file), 'package.json'), 'utf8')) as { version: string }
     return { create, version, file }
   } catch (cause) {
-    const [line] = (cause as Error).message.split('\n')
-    throw new Unavailable(`the package webgpu does not load: ${line}`, packageCure, { cause })
+    const line = (cause as Error).message.split('\n')[0]!
+    throw new Unavailable(`the package webgpu does not load: ${line}`, cureOf(line), { cause })
   }
 }
 

@@ -74,8 +74,14 @@ describe('the package webgpu', () => {
   })
 
   it('is named with the reason where it does not load', async () => {
-    const broken = folderWith("throw new Error('libc.so.6: version `GLIBC_2.38` not found')")
-    await expect(loadDawn(broken)).rejects.toThrow(/webgpu does not load: libc.so.6: version `GLIBC_2.38` not found/)
+    const broken = folderWith("throw new Error('the file is cut short')")
+    await expect(loadDawn(broken)).rejects.toThrow(/webgpu does not load: the file is cut short/)
+    await expect(loadDawn(broken)).rejects.toMatchObject({ cure: expect.stringContaining('npm ci') })
+    const words = "/lib64/libstdc++.so.6: version `GLIBCXX_3.4.30' not found (required by dawn.node)"
+    const newer = folderWith(`throw new Error(${JSON.stringify(words)})`)
+    await expect(loadDawn(newer)).rejects.toMatchObject({
+      cure: expect.stringMatching(/older than the library, which needs GLIBCXX_3\.4\.30/),
+    })
   })
 })
 
