@@ -10,6 +10,8 @@ export interface Job {
   runId: string
   /** How often a worker gave it back that cannot take it. */
   givenBack?: number
+  /** How often more it may be given back without a pause, since somebody who could take it called it. */
+  hops?: number
 }
 export type Delivered = Pick<BullJob<Job>, 'data' | 'updateData' | 'moveToDelayed'>
 export type Handler = (job: Delivered, token?: string) => Promise<void>

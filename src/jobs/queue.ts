@@ -38,12 +38,20 @@ export type Handle = (job: { runId: string }) => Promise<'given back' | undefine
 /** Of a job that is given back for the n-th time. Who could take it calls it before. */
 const pauseSeconds = (n: number) => Math.min(30, 0.5 * 2 ** n)
 
+/**
+ * Who calls a job cannot be handed it: it goes to whoever waits for jobs. So it may go around among those who leave it to
+ * others, this often and after this many seconds each, until it comes to the one who called.
+ */
+const [mostHops, hopSeconds] = [20, 0.05]
+
 /** For others, after a pause: BullMQ wants to be told by an error of its own. */
 async function giveBack(job: Delivered, token: string | undefined): Promise<never> {
-  const givenBack = (job.data.givenBack ?? 0) + 1
-  await job.updateData({ ...job.data, givenBack })
+  const { givenBack = 0, hops = 0 } = job.data
+  const next = hops > 0 ? { givenBack, hops: hops - 1 } : { givenBack: givenBack + 1, hops }
+  await job.updateData({ ...job.data, ...next })
+  const seconds = hops > 0 ? hopSeconds : pauseSeconds(next.givenBack)
   // Not all at the same time.
-  await job.moveToDelayed(Math.round(Date.now() + 1000 * pauseSeconds(givenBack) * (0.75 + Math.random() / 2)), token)
+  await job.moveToDelayed(Math.round(Date.now() + 1000 * seconds * (0.75 + Math.random() / 2)), token)
   throw new DelayedError()
 }
 
@@ -67,7 +75,10 @@ export interface Queue {
    * any consumer, and the later the more often that happened.
    */
   work(handler: Handle, options: { concurrency: number }): Promise<Consumer>
-  /** Lets jobs that were given back be delivered at once; others stay as they are. */
+  /**
+   * Lets jobs that were given back be delivered at once, and to others for a while where one gives them back again; all
+   * other jobs stay as they are.
+   */
   call(runs: readonly Place[]): Promise<void>
   close(): Promise<void>
 }
@@ -138,8 +149,12 @@ export async function openQueue(options: {
     async call(runs) {
       for (const run of runs) {
         const job = await persist('answer', () => queue.getJob(jobId(run)))
+        if (!job?.data.givenBack || !(await job.isDelayed())) continue
         // It may be taken meanwhile, or be promoted by somebody else.
-        if (job?.data.givenBack && (await job.isDelayed())) await job.promote().catch(() => {})
+        await job
+          .updateData({ ...job.data, hops: mostHops })
+          .then(() => job.promote())
+          .catch(() => {})
       }
     },
     async counts() {

@@ -153,6 +153,26 @@ describe.each(['postgres', 'redis'] as const)('the queue on %s', (backend) => {
     await eventually(async () => expect(await queue.missing([place])).toEqual([place]))
   })
 
+  it('lets a job that was called go around among those who give it back, then rest again', async () => {
+    const place = { runId: 'special', attempt: 0 }
+    let given = 0
+    const { delayed } = await queue.counts()
+    await queue.enqueue({ ...place, priority: 0 })
+    const handler = async () => {
+      given++
+      return 'given back' as const
+    }
+    for (let i = 0; i < 2; i++) await queue.work(handler, { concurrency: 1 })
+    const resting = async (times: number) => {
+      expect(given).toBe(times)
+      expect(await queue.counts()).toMatchObject({ active: 0, delayed: delayed + 1 })
+    }
+    await eventually(() => resting(3), 30_000)
+    await queue.call([place])
+    // At once, 20 times more, and then after a pause as before.
+    await eventually(() => resting(3 + 21), 30_000)
+  })
+
   it('works on as many jobs at once as it is told', async () => {
     let now = 0
     let most = 0
