@@ -78,6 +78,9 @@ export class Unavailable extends GestaltError {
   readonly status = 503
 }
 
+/** A GPU failed in the middle of its work: the same may do well there later, or on another. */
+export class GpuLost extends Unavailable {}
+
 /** There is no room left on the disk, in the store or in memory: make room. */
 export class NoRoom extends GestaltError {
   readonly code = 'no-room'

@@ -91,7 +91,7 @@ export class Admission {
     return { ...measured, gpuFreeBytes: left ?? null, gpuFault: this.fault?.reason ?? null }
   }
 
-  /** A run found that the GPU does not serve: none is taken for so many seconds. */
+  /** A run found that the GPU does not serve, or lost it: none is taken for so many seconds. */
   gpuFailed(reason: string): number {
     const times = (this.fault?.times ?? 0) + 1
     const seconds = gpuPause(times)

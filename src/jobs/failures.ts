@@ -1,4 +1,4 @@
-import { GestaltError, Unavailable } from '../errors.ts'
+import { GestaltError, GpuLost, Unavailable } from '../errors.ts'
 import type { Failure } from '../experiments/run.ts'
 import type { Ending } from './child-process.ts'
 
@@ -26,8 +26,8 @@ export const memoryCure =
   'lower training.batchSize, use a smaller net or dataset limit, run fewer runs at once (GESTALT_CONCURRENCY), or give ' +
   'the worker more memory'
 
-/** A GPU that failed under CUDA, in the words of TensorFlow: the same run may do well after. */
-const gpuFailed = /\b(CUDA_ERROR_|CUBLAS_STATUS_|CUDNN_STATUS_)\w+|\bCUDA error\b/
+/** A GPU that failed under CUDA, in the words of TensorFlow and ONNX Runtime. */
+const gpuFailed = /\b(CUDA_ERROR_|CUBLAS_STATUS_|CUDNN_STATUS_)\w+|\bCUDA (error|failure)\b/
 
 const gpuFailedCure =
   'the run is taken up again from its checkpoint; if it happens again, see that the GPU and its driver are well ' +
@@ -40,12 +40,21 @@ const gpuMemoryCure =
 /** Which memory ran out shows in the words of whoever wanted it. */
 const cureOf = (said: string) => (/\b(gpu|vram|vulkan|device memory)\b|cuda/i.test(said) ? gpuMemoryCure : memoryCure)
 
-/** An error as its owner reads it, without a stack trace, and whether waiting may help. */
-export function failureOf(error: unknown): { failure: Failure; again: boolean } {
+interface Judged {
+  failure: Failure
+  /** Whether waiting may help. */
+  again: boolean
+  /** Whether the GPU that computed failed. */
+  gpuLost?: true
+}
+
+/** An error as its owner reads it, without a stack trace, and what may help. */
+export function failureOf(error: unknown): Judged {
   const { code, message } = error as NodeJS.ErrnoException
   if (error instanceof GestaltError) {
     const failure = { code: error.code, message: error.message, cure: error.cure }
-    return { failure, again: error instanceof Unavailable }
+    const lost = error instanceof GpuLost || (error instanceof Unavailable && gpuFailed.test(error.message))
+    return { failure, again: error instanceof Unavailable, ...(lost ? { gpuLost: true } : {}) }
   }
   if (code === 'ENOSPC' || code === 'EFBIG' || code === 'EDQUOT') {
     const cure = 'free space on the disk of the object store, then submit it again'
@@ -54,8 +63,7 @@ export function failureOf(error: unknown): { failure: Failure; again: boolean } 
   const said = error instanceof Error ? error.message : String(error)
   if (outOfMemory.test(said))
     return { failure: { code: 'out-of-memory', message: `memory ran out: ${said}`, cure: cureOf(said) }, again: false }
-  if (gpuFailed.test(said))
-    return { failure: { code: 'unavailable', message: `the GPU failed: ${said}`, cure: gpuFailedCure }, again: true }
+  if (gpuFailed.test(said)) return failureOf(new GpuLost(`the GPU failed: ${said}`, gpuFailedCure))
   const cure = "this is a fault in Gestalt rather than in the definition: the worker's log has the details"
   return { failure: { code: 'internal', message: said, cure }, again: false }
 }

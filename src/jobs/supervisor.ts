@@ -209,11 +209,20 @@ export class Supervisor {
     place.child = child
     if (place.reason) this.press(place, child, place.reason)
     const ending = await child.ended
-    if (gpu && ending.said && ending.said.type !== 'lacks-gpu') this.admission.gpuServed()
+    if (gpu) this.judgeGpu(runId, ending)
     if (!ending.said) log.warn(`run ${runId}: process ${child.pid} was lost (${ending.signal ?? ending.code})`)
     if (!ending.said && ending.signal === 'SIGKILL' && !place.reason)
       log.warn(`run ${runId}: if nobody killed it, the system did for want of memory: ${memoryCure}`)
     return this.judge(runId, place, ending)
+  }
+
+  /** What an attempt showed of the GPU. After one that lost it no run is taken for a while: others get that run. */
+  private judgeGpu(runId: string, { said }: Ending): void {
+    if (!said || said.type === 'lacks-gpu') return
+    if (said.type === 'failed' && said.gpuLost) {
+      const seconds = this.admission.gpuFailed(said.failure.message)
+      this.options.log.warn(`run ${runId}: ${said.failure.message}; for ${seconds} s no run is taken here`)
+    } else this.admission.gpuServed()
   }
 
   private async judge(runId: string, { reason }: Live, ending: Ending): Promise<Verdict> {

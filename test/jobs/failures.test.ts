@@ -38,7 +38,11 @@ describe('the translation of errors into failures', () => {
     expect(failureOf(new Error(lost))).toEqual({
       failure: { code: 'unavailable', message: `the GPU failed: ${lost}`, cure: expect.stringContaining('nvidia-smi') },
       again: true,
+      gpuLost: true,
     })
+    const runtime = new Unavailable('the engine cannot compute this: CUDA failure 719: unspecified launch failure', 'x')
+    expect(failureOf(runtime)).toMatchObject({ failure: { code: 'unavailable' }, again: true, gpuLost: true })
+    expect(failureOf(new Unavailable('the store does not answer', 'start it'))).not.toHaveProperty('gpuLost')
   })
 
   it('never shows a stack trace', () => {

@@ -1,5 +1,5 @@
 /// <reference types="@webgpu/types" />
-import { type GestaltError, NoRoom, Unavailable } from '../../errors.ts'
+import { type GestaltError, GpuLost, NoRoom, Unavailable } from '../../errors.ts'
 import { chosenOf, listAdapters, loadDawn, type Opened, openAdapter } from './adapters.ts'
 import { nothingFound, onlySoftware } from './diagnosis.ts'
 import { Rest } from './rest.ts'
@@ -115,7 +115,7 @@ function watch(device: GPUDevice, name: string) {
   })
   device.lost.then(({ reason, message }) =>
     fail(
-      new Unavailable(
+      new GpuLost(
         `the GPU ${name} was lost (${reason}): ${message.split('\n')[0]!.slice(0, 400)}`,
         'the run is taken up again from its checkpoint; if it happens again, see that the GPU and its driver are well ' +
           "(the system's log; for NVIDIA 'nvidia-smi -q' and Xid messages)",
