@@ -41,8 +41,8 @@ USER root
 RUN apt-get update && apt-get install -y --no-install-recommends libvulkan1 libxext6 libegl1 \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=build /gpu/webgpu node_modules/webgpu
-# On the GPU or not at all.
-ENV GESTALT_ENGINE=webgpu
+# On the GPU or not at all. NVIDIA's driver keeps compiled shaders where something may be written: each run is a process.
+ENV GESTALT_ENGINE=webgpu __GL_SHADER_DISK_CACHE_PATH=/tmp
 USER node
 
 # For GPUs of AMD and Intel, whose drivers are Mesa's: build it with DEBIAN=trixie for the cards of the last years.

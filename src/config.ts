@@ -321,8 +321,9 @@ const inherited = [
   ...['NODE_EXTRA_CA_CERTS', 'SSL_CERT_\\w+'],
   // Of the engines: how memory is had, which GPUs there are, how TensorFlow is tuned.
   ...['MALLOC_\\w+', 'GLIBC_TUNABLES', 'CUDA_\\w+', 'NVIDIA_\\w+', 'TF_\\w+'],
-  // Of Vulkan: where its drivers are described, and what Mesa's are told.
-  ...['VK_\\w+', 'XDG_\\w+', 'MESA_\\w+', 'NODEVICE_SELECT', 'DRI_PRIME'],
+  // Of Vulkan: where its drivers are described, and what those of Mesa, AMD and NVIDIA are told.
+  ...['VK_\\w+', 'XDG_\\w+', 'MESA_\\w+', 'RADV_\\w+', 'ANV_\\w+', 'NODEVICE_SELECT', 'DRI_PRIME', 'AMD_VULKAN_ICD'],
+  '__(GL|NV|VK)_\\w+',
   // Where traces go.
   'OTEL_\\w+',
 ]

@@ -115,7 +115,8 @@ describe('the settings', () => {
   })
 
   it('gives the processes that compute places, the tuning of engines, and no settings or secrets', () => {
-    const drivers = { CUDA_VISIBLE_DEVICES: '1', VK_DRIVER_FILES: '/icd.json', XDG_DATA_DIRS: '/usr/share' }
+    const vulkan = { VK_DRIVER_FILES: '/icd.json', XDG_DATA_DIRS: '/usr/share', RADV_DEBUG: 'info' }
+    const drivers = { CUDA_VISIBLE_DEVICES: '1', ...vulkan, __GL_SHADER_DISK_CACHE_PATH: '/tmp' }
     const given = { PATH: '/bin', ...drivers, GESTALT_TOKEN: 'x', DATABASE_URL: 'y', S3_SECRET_KEY: 'z' }
     expect(childEnvironment(4, given)).toEqual({
       ...{ PATH: '/bin', ...drivers, TF_NUM_INTRAOP_THREADS: '4' },
