@@ -128,7 +128,8 @@ function evaluating(units: ChosenUnits, corpus: DatasetDescription, net: NetPlan
 }
 
 /**
- * The process; a batch's activations, as so many times all taps and what the method makes beside them; and with a slack
+ * The process; a batch's activations, as so many times all taps and what the method makes beside them, which lie in the
+ * GPU's memory where the run asks for one; and with a slack
  * the dataset's own memory and, since not everything is given back in between, both training (weights, gradients and
  * optimiser slots, what the method remembers, five prepared batches) and what evaluations hold.
  */
@@ -147,7 +148,8 @@ function expectMemory(
     (method.surveyBytes ?? 0) +
     batchSize * float * (5 * numbers(corpus.imageShape) + 3 * method.dimension)
   const kept = (corpus.memoryBytes ?? 0) + training + evaluating(units, corpus, net, method)
-  return Math.round(processBytes + activationsHeld * batchSize * float * activations + (1 + slack) * kept)
+  const held = definition.resources.gpu ? 0 : activationsHeld * batchSize * float * activations
+  return Math.round(processBytes + held + (1 + slack) * kept)
 }
 
 /** What a run leaves, in numbers: bytes of a checkpoint, numbers of an embedding, steps with their metrics. */

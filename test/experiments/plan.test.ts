@@ -75,6 +75,13 @@ describe('a plan', () => {
     const [least, most] = [9e9, 32e9]
     expect(plan.memoryBytes).toBeGreaterThan(least)
     expect(plan.memoryBytes).toBeLessThan(most)
+    // They are in the GPU's memory where it computes on one.
+    const onGpu = await planExperiment(
+      parseDefinition({ ...large, resources: { gpu: true }, evaluations: [] }),
+      memoryBytes(),
+    )
+    expect(plan.memoryBytes - onGpu.memoryBytes).toBeGreaterThan(7.4e9)
+    expect(onGpu.memoryBytes).toBeGreaterThan(1.6e9)
     const measured = await planExperiment(
       parseDefinition({ ...large, evaluations: [{ name: 'nearest-neighbours' }] }),
       {
