@@ -131,7 +131,7 @@ const families: readonly Family[] = [
   ),
   gauge(
     'gestalt_gpu_up',
-    'Whether the GPU of a worker served the last run that asked for one.',
+    'Whether the GPU of a worker serves, as far as its last run showed.',
     ofGpus(({ gpuFault }) => (gpuFault === null ? 1 : 0)),
   ),
   gauge(

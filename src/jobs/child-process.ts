@@ -46,10 +46,14 @@ interface Surroundings {
 
 /**
  * Starts the process that performs one run, outside the worker so that its long computations never hold up the
- * worker's locks and heartbeats.
+ * worker's locks and heartbeats. `onProgress` hears what it tells before its outcome.
  */
-export function startChild(task: ToChild, surroundings: Surroundings): Child {
-  return start('performs', task, surroundings)
+export function startChild(
+  task: ToChild,
+  surroundings: Surroundings,
+  onProgress?: (progress: Progress) => void,
+): Child {
+  return start('performs', task, surroundings, onProgress)
 }
 
 /** Starts the process that tries engines; `onProgress` hears what it tells before its outcome. */
@@ -80,7 +84,7 @@ function start(
   let said: FromChild | undefined
   follow(child, log, lastWords)
   child.on('message', (message: FromChild | Progress) => {
-    if (message.type === 'trying' || message.type === 'rejected') onProgress(message)
+    if (message.type === 'trying' || message.type === 'rejected' || message.type === 'on-gpu') onProgress(message)
     else said = message
   })
   const ended = new Promise<Ending>((resolve) => {

@@ -16,7 +16,7 @@ import { openTracing, type Span, untraced } from '../tracing.ts'
 import { answerWorker } from './child-life.ts'
 import { failureOf } from './failures.ts'
 import type { GpuUsage } from './gpu-watch.ts'
-import type { ChildConfig, FromChild, ToChild } from './messages.ts'
+import type { ChildConfig, FromChild, Progress, ToChild } from './messages.ts'
 import { startSampling } from './sampling.ts'
 
 type Task = Extract<ToChild, { type: 'perform' }>
@@ -80,6 +80,7 @@ async function performRun(task: Task, span: Span): Promise<FromChild> {
   const found = await findEngine(task)
   if (typeof found === 'string') return { type: 'lacks-gpu', reason: found }
   const { engine, rejected } = found
+  if (engine.gpu) process.send?.({ type: 'on-gpu' } satisfies Progress)
   const pool = openPool({ url: databaseUrl(config), max: 2, name: 'gestalt-child' })
   try {
     const objects = openObjects(config, { patienceSeconds: config.objectsPatienceSeconds, onWait: tellWait })

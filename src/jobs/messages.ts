@@ -67,8 +67,11 @@ export interface ToExportChild {
   config: Pick<Config, 'home' | 's3' | 'secret' | 'publicUrl'>
 }
 
-/** What it tells on its way: which engine it tries next, and which does not serve. */
-export type Progress = { type: 'trying'; engine: string } | { type: 'rejected'; rejected: RejectedEngine }
+/** What it tells on its way: which engine it tries next, which does not serve, and that a GPU computes for it. */
+export type Progress =
+  | { type: 'trying'; engine: string }
+  | { type: 'rejected'; rejected: RejectedEngine }
+  | { type: 'on-gpu' }
 
 /** The last thing the child tells before it ends; one that ends without a word is lost. */
 export type FromChild =

@@ -36,7 +36,7 @@ async function probeOnce(options: ProbeOptions, search: Search, patience: number
   const onProgress = (progress: Progress) => {
     timer.refresh()
     if (progress.type === 'trying') tried = progress.engine
-    else reject(search, progress.rejected)
+    if (progress.type === 'rejected') reject(search, progress.rejected)
   }
   const asked = { engine, gpu, places, threads, skip: [...search.skip] }
   const child = startEngineChild(asked, { environment, log }, onProgress)

@@ -204,25 +204,18 @@ export class Supervisor {
     const config = childConfig(this.options)
     const gpu = needs.gpu === true || this.options.offer?.gpu === true
     const task = { type: 'perform', runId, attempt, definition, config, gpu, traceparent } as const
-    const child = startChild(task, { environment, log: named(log, `run ${runId} attempt ${attempt}`) })
+    const surroundings = { environment, log: named(log, `run ${runId} attempt ${attempt}`) }
+    const child = startChild(task, surroundings, ({ type }) => {
+      if (type === 'on-gpu') this.admission.gpuServed()
+    })
     log.info(`run ${runId}: attempt ${attempt} started in process ${child.pid}`)
     place.child = child
     if (place.reason) this.press(place, child, place.reason)
     const ending = await child.ended
-    if (gpu) this.judgeGpu(runId, ending)
     if (!ending.said) log.warn(`run ${runId}: process ${child.pid} was lost (${ending.signal ?? ending.code})`)
     if (!ending.said && ending.signal === 'SIGKILL' && !place.reason)
       log.warn(`run ${runId}: if nobody killed it, the system did for want of memory: ${memoryCure}`)
     return this.judge(runId, place, ending)
-  }
-
-  /** What an attempt showed of the GPU. After one that lost it no run is taken for a while: others get that run. */
-  private judgeGpu(runId: string, { said }: Ending): void {
-    if (!said || said.type === 'lacks-gpu') return
-    if (said.type === 'failed' && said.gpuLost) {
-      const seconds = this.admission.gpuFailed(said.failure.message)
-      this.options.log.warn(`run ${runId}: ${said.failure.message}; for ${seconds} s no run is taken here`)
-    } else this.admission.gpuServed()
   }
 
   private async judge(runId: string, { reason }: Live, ending: Ending): Promise<Verdict> {
@@ -247,8 +240,16 @@ export class Supervisor {
     return { outcome: reason ? stopped[reason] : released }
   }
 
+  /** It may fail again: others get that run first. */
+  private lostGpu(runId: string, fault: string): void {
+    if (!this.options.offer?.gpu) return
+    const seconds = this.admission.gpuFailed(fault)
+    this.options.log.warn(`run ${runId}: ${fault}; for ${seconds} s no run is taken here`)
+  }
+
   /** The attempt ended without an answer that would come again: another one follows, within bounds. */
   private async retry(runId: string, ending: Ending): Promise<Verdict> {
+    if (ending.said?.type === 'failed' && ending.said.gpuLost) this.lostGpu(runId, ending.said.failure.message)
     const losses = (await this.patiently(() => this.options.ledger.losses(runId))) + 1
     const unavailable = ending.said?.type === 'failed' ? ending.said.failure : undefined
     if (losses >= mostLosses) return failed(unavailable ?? crashFailure(ending, losses))

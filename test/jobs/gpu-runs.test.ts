@@ -152,7 +152,7 @@ describe('a run that asks for a GPU', () => {
   )
 
   it('is tried again after its GPU was lost, and by others first', async () => {
-    const { supervisor, log } = await start(computing({ gpu: true, lostAfter: 100 }))
+    const { supervisor, log } = await start(computing({ gpu: true, lostAfter: 500 }))
     const runId = await submit({ gpu: true })
     await supervisor.handle({ runId })
     expect(await read(runId)).toMatchObject({ state: 'queued', attempt: 1, failure: null })
@@ -160,6 +160,13 @@ describe('a run that asks for a GPU', () => {
     expect(supervisor.gpu().gpuFault).toMatch(/^the GPU failed: CUDA_ERROR_LAUNCH_FAILED/)
     expect(log.join('\n')).toMatch(/CUDA_ERROR_LAUNCH_FAILED.*; for 60 s no run is taken here/)
     expect(await supervisor.handle({ runId })).toBe('given back')
-    await ledger.requestCancel(runId)
+
+    // Later it is there again, and that is seen as soon as a run computes on it.
+    const clock = vi.spyOn(Date, 'now').mockReturnValue(Date.now() + 61_000)
+    const again = supervisor.handle({ runId })
+    await eventually(() => expect(supervisor.gpu().gpuFault).toBeNull(), 60_000)
+    clock.mockRestore()
+    supervisor.stop(runId, 'cancelled')
+    await again
   })
 })
