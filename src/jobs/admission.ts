@@ -32,6 +32,8 @@ export class Admission {
   private readonly options: AdmissionOptions
   /** Why runs were left to others: said once. */
   private readonly declined = new Map<string, string>()
+  /** Runs that this version cannot read: it does not call for them. */
+  private readonly unreadable = new Set<string>()
   private usage: GpuUsage = {}
   /** Why the GPU did not serve, how often in a row, and until when no run is taken: all of them compute on it. */
   private fault: { reason: string; times: number; until: number } | undefined
@@ -64,6 +66,8 @@ export class Admission {
     const kind = reason.replace(/\d+\.\d/g, '')
     if (this.declined.get(run.id) !== kind) log.info(`run ${run.id} is left to another worker: ${reason}`)
     if (this.declined.size >= mostRemembered) this.declined.clear()
+    if (this.unreadable.size >= mostRemembered) this.unreadable.clear()
+    if (unreadable) this.unreadable.add(run.id)
     this.declined.set(run.id, kind)
     return false
   }
@@ -72,7 +76,7 @@ export class Admission {
   couldTake<R extends Wanting>(waiting: readonly R[], live: Live, free: number): R[] {
     const offer = this.offerNow()
     if (!offer || free <= 0) return []
-    const fitting = waiting.filter(({ needs }) => whyUnfit(needs, offer).length === 0)
+    const fitting = waiting.filter(({ id, needs }) => !this.unreadable.has(id) && whyUnfit(needs, offer).length === 0)
     const first = fitting.find(({ needs }) => this.isSqueezed(needs, offer, live))
     if (first?.id !== this.squeezed?.run.id) this.squeezed = first && { run: first, since: Date.now() }
     return fitting.filter((run) => !this.whyFull(run, offer, live)).slice(0, free)

@@ -176,8 +176,12 @@ describe('the supervisor', () => {
       `UPDATE runs SET definition = definition || '{"surprise": true}', needs = '{"software": "2.0.0"}' WHERE id = $1`,
       [runId],
     )
+    const called = async () => supervisor.couldTake(await ledger.waiting(0), 1000).map(({ id }) => id)
+    expect(await called()).toContain(runId)
     expect(await supervisor.handle({ runId })).toBe('given back')
     expect(await read(runId)).toMatchObject({ state: 'queued', attempt: 0 })
+    // Once is enough: it would come here again at once.
+    expect(await called()).not.toContain(runId)
   })
 
   it('gives up a run whose workers vanished too often', async () => {
