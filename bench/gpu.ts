@@ -35,7 +35,7 @@ const { values: given } = parseArgs({
 
 /** The lines of JSON that a process prints, until it ends or is silent for too long; how it ended where that was early. */
 async function listen(command: string, words: readonly string[], hear: (found: Record<string, unknown>) => void) {
-  const env = { ...process.env, ...childEnvironment(availableParallelism()) }
+  const env = { ...process.env, ...childEnvironment(availableParallelism(), { onGpu: true }) }
   const child = spawn(command, words, { env, stdio: ['ignore', 'pipe', 'inherit'] })
   const timer = setTimeout(() => child.kill('SIGKILL'), patienceSeconds * 1000)
   const ended = new Promise<string | undefined>((resolve) => {

@@ -18,7 +18,8 @@ if (!name || !names.includes(name)) {
 register()
 const { childEnvironment } = await import(new URL('../src/config.ts', here).href)
 // In a process with the memory settings of those that train, which must stand before it starts.
-const env = { ...process.env, ...childEnvironment(availableParallelism()) }
+const onGpu = ['gpu', 'webgpu'].includes(name)
+const env = { ...process.env, ...childEnvironment(availableParallelism(), { onGpu }) }
 const script = fileURLToPath(new URL(`${name}.ts`, here))
 const { status } = spawnSync(process.execPath, ['--import', 'tsx', script, ...process.argv.slice(2)], {
   env,

@@ -302,8 +302,9 @@ export function readConfig(environment: Environment = process.env, cores = avail
 }
 
 /**
- * For glibc, whose defaults give the engine's large buffers back to the system and fetch them again at every step;
- * they must stand before the process starts, and mean nothing elsewhere. Bytes; one arena.
+ * For glibc, whose defaults give the large buffers of an engine on the processor back to the system and fetch them again
+ * at every step; they must stand before the process starts, and mean nothing elsewhere. Bytes; one arena. Beside a GPU
+ * they only hold what its driver's compiler took: gigabytes.
  */
 const memoryDefaults = {
   MALLOC_MMAP_THRESHOLD_: '2000000000',
@@ -330,12 +331,16 @@ const inherited = [
 
 /**
  * What a process that performs a run inherits: where programs and folders are, how its engine is tuned, and none of our
- * settings and secrets. `threads`: of its engine, for TensorFlow, which asks the environment.
+ * settings and secrets. `threads`: of its engine, for TensorFlow, which asks the environment; `onGpu`: whether it
+ * computes on a GPU.
  */
-export function childEnvironment(threads: number, environment: Environment = process.env): Environment {
+export function childEnvironment(
+  threads: number,
+  { environment = process.env, onGpu = false }: { environment?: Environment; onGpu?: boolean } = {},
+): Environment {
   const wanted = new RegExp(`^(${inherited.join('|')})$`)
   return {
-    ...memoryDefaults,
+    ...(onGpu ? {} : memoryDefaults),
     ...tensorFlowDefaults,
     TF_NUM_INTRAOP_THREADS: String(threads),
     ...Object.fromEntries(Object.entries(environment).filter(([name]) => wanted.test(name))),

@@ -193,7 +193,8 @@ export async function startWorker(config: Config): Promise<RunningWorker> {
     const [{ database, ledger, queue, objects }, machine] = await openPartsAndMachine(config, log, closings)
     const { choice, gpu, offer, concurrency } = machine
     const id = newId()
-    const environment = childEnvironment(config.engineThreads)
+    const onGpu = gpu !== undefined || choice.engine.name === 'webgpu'
+    const environment = childEnvironment(config.engineThreads, { onGpu })
     const placing = { workerId: id, offer, version: softwareVersion() }
     const supervisor = new Supervisor({ ...placing, ledger, queue, config, choice, environment, log, tracing })
     const watch = gpu?.watch((usage) => supervisor.measured(usage))

@@ -86,7 +86,7 @@ describe('the settings', () => {
     const settings = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://collector:4318', OTEL_TRACES_SAMPLER: 'always_off' }
     expect(read().tracing).toBe(false)
     expect(read(settings).tracing).toBe(true)
-    expect(childEnvironment(1, settings)).toMatchObject(settings)
+    expect(childEnvironment(1, { environment: settings })).toMatchObject(settings)
   })
 
   it('accepts another host together with a token', () => {
@@ -118,7 +118,7 @@ describe('the settings', () => {
     const vulkan = { VK_DRIVER_FILES: '/icd.json', XDG_DATA_DIRS: '/usr/share', RADV_DEBUG: 'info' }
     const drivers = { CUDA_VISIBLE_DEVICES: '1', ...vulkan, __GL_SHADER_DISK_CACHE_PATH: '/tmp' }
     const given = { PATH: '/bin', ...drivers, GESTALT_TOKEN: 'x', DATABASE_URL: 'y', S3_SECRET_KEY: 'z' }
-    expect(childEnvironment(4, given)).toEqual({
+    expect(childEnvironment(4, { environment: given })).toEqual({
       ...{ PATH: '/bin', ...drivers, TF_NUM_INTRAOP_THREADS: '4' },
       ...{ MALLOC_MMAP_THRESHOLD_: '2000000000', MALLOC_TRIM_THRESHOLD_: '8000000000', MALLOC_ARENA_MAX: '1' },
       GLIBC_TUNABLES: 'glibc.malloc.hugetlb=1',
@@ -126,9 +126,16 @@ describe('the settings', () => {
     })
   })
 
+  it('leaves memory to the system beside a GPU, whose driver takes much only while it compiles', () => {
+    const names = Object.keys(childEnvironment(4, { environment: { PATH: '/bin' }, onGpu: true }))
+    expect(names.filter((name) => /MALLOC|GLIBC/.test(name))).toEqual([])
+    const own = { MALLOC_ARENA_MAX: '4' }
+    expect(childEnvironment(4, { environment: own, onGpu: true })).toMatchObject(own)
+  })
+
   it('leaves the memory settings of who has some', () => {
     const own = { MALLOC_ARENA_MAX: '4', GLIBC_TUNABLES: 'glibc.malloc.check=1', TF_NUM_INTRAOP_THREADS: '2' }
-    expect(childEnvironment(1, own)).toMatchObject({ ...own, MALLOC_TRIM_THRESHOLD_: '8000000000' })
+    expect(childEnvironment(1, { environment: own })).toMatchObject({ ...own, MALLOC_TRIM_THRESHOLD_: '8000000000' })
   })
 
   it('is documented in .env.example, each variable', () => {
