@@ -35,6 +35,7 @@ export const graphLimit = 32
 /** So many operations without anybody reading a number are computed at once, lest what is recorded grow forever. */
 export const recordLimit = 10_000
 
+/** Bytes that a tensor has at most where the computer does not say: as many as its memory can be addressed by. */
 const largestTensor = 2 ** 31 - 1
 
 export const arrays = { float32: Float32Array, int32: Int32Array, bool: Uint8Array } as const
@@ -57,13 +58,13 @@ function cureFor(rows: number, share: number): string {
   return most < 1 ? general : `${general}; where ${rows} is the batch, one of at most ${most} would fit`
 }
 
-function refuseLarge(size: number, shape: readonly number[], dtype: Dtype, kernel: string): void {
-  const bytes = size * (dtype === 'bool' ? 1 : 4)
-  if (bytes <= largestTensor) return
-  const gigabytes = (bytes / 2 ** 30).toFixed(1)
+function refuseLarge(shape: readonly number[], dtype: Dtype, kernel: string, most = largestTensor): void {
+  const bytes = sizeOf(shape) * (dtype === 'bool' ? 1 : 4)
+  if (bytes <= most) return
+  const gigabytes = (n: number) => (n / 2 ** 30).toFixed(1)
   throw new TooLarge(
-    `${kernel} would make a tensor [${shape.join(', ')}] of ${gigabytes} GiB; the engine takes up to 2 GiB`,
-    cureFor(shape[0] ?? 0, largestTensor / bytes),
+    `${kernel} would make a tensor [${shape.join(', ')}] of ${gigabytes(bytes)} GiB; the engine takes up to ${gigabytes(most)} GiB`,
+    cureFor(shape[0] ?? 0, most / bytes),
   )
 }
 
@@ -173,7 +174,7 @@ export class RecordingBackend extends tf.KernelBackend implements Tracer {
   private entry(values: tf.BackendValues, shape: readonly number[], dtype: tf.DataType, references: number): Entry {
     if (!isRecorded(dtype)) return { raw: values, references }
     const size = sizeOf(shape)
-    refuseLarge(size, shape, dtype, 'writing')
+    refuseLarge(shape, dtype, 'writing')
     return { value: new Value(shape, dtype, numbersOf(values, size, dtype)), references }
   }
 
@@ -224,7 +225,7 @@ export class RecordingBackend extends tf.KernelBackend implements Tracer {
   private result(operation: Operation, { shape, dtype }: Result, i: number): tf.TensorInfo {
     const size = sizeOf(shape)
     if (size === 0) return this.leaf(new arrays[dtype](0), shape, dtype)
-    refuseLarge(size, shape, dtype, operation.kind)
+    refuseLarge(shape, dtype, operation.kind, this.computer.largestTensor)
     const value = new Value(shape, dtype, undefined, operation, i)
     operation.outputs.push(value)
     const dataId = {}

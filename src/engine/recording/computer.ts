@@ -23,6 +23,8 @@ export interface Compiled {
 export interface Computer {
   /** Whether all of it is done within the calls; else numbers can be had in promises only. */
   readonly synchronous: boolean
+  /** Bytes that a tensor may have at most; default: 2 GiB. What is never stored as a whole may be larger than memory. */
+  readonly largestTensor?: number
   /** Thrown, where it is not, to whoever wants a number at once. */
   refusal(): Unavailable
   compile(plan: Plan, roots: readonly Value[]): Compiled | Promise<Compiled>

@@ -30,6 +30,8 @@ function factsOf({ limits, features }: Gpu): Facts {
 /** Compiles recorded graphs to shaders and lets a GPU run them; results stay in its memory until they are read. */
 class GpuComputer implements Computer {
   readonly synchronous = false
+  /** Shaders count numbers in 31 bits; what the device has no buffer for is refused where it needs one. */
+  readonly largestTensor = 2 ** 33 - 4
   readonly world: World
   private readonly reader: Reader
   private readonly updates: Updates

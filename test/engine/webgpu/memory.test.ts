@@ -34,9 +34,9 @@ describe.runIf(hasSwiftShader)('memory on WebGPU', () => {
 
   describe('that a tensor in the midst of a graph has no room in', () => {
     /** 1.6 GB in between; what goes in and comes out is small. */
-    const summed = () =>
+    const summed = (rows = 20_000) =>
       tf.tidy(() => {
-        const [a, b] = [tf.ones([20_000, 1]), tf.ones([1, 20_000])]
+        const [a, b] = [tf.ones([rows, 1]), tf.ones([1, 20_000])]
         return tf.softmax(tf.add(tf.mul(a, b), tf.sin(a))).sum()
       })
 
@@ -48,6 +48,12 @@ describe.runIf(hasSwiftShader)('memory on WebGPU', () => {
       await expect(sum.data()).rejects.toThrow(/\[20000, 20000\].* takes 1.49 GiB; .* takes up to 1.00 GiB/)
       await expect(more.data()).rejects.toThrow(TooLarge)
       tf.dispose([sum, more])
+    })
+
+    it('is refused by what the device has, not by what other engines can address', async () => {
+      const sum = summed(30_000)
+      await expect(sum.data()).rejects.toThrow(/\[30000, 20000\].* takes 2.24 GiB; SwiftShader.* up to 1.00 GiB/)
+      sum.dispose()
     })
 
     it('keeps none of what the graph had taken until then', async () => {
