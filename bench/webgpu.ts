@@ -47,6 +47,8 @@ interface Found {
   ratio: number | null
   /** Of the largest number of each result, the largest; of places, the share that differs. */
   difference: number | null
+  /** Shaders that the device runs each time, of each side; one of them reads a number. */
+  dispatches: number[]
 }
 
 const round = (value: number, digits: number) => Number(value.toFixed(digits))
@@ -113,12 +115,16 @@ async function measure(row: number, sides: readonly Side[]): Promise<Found> {
     number?,
   ]
   const ratio = stockMilliseconds === null ? null : round(stockMilliseconds / milliseconds, 3)
-  return { kernel, shape, milliseconds, stockMilliseconds, ratio, difference }
+  const dispatches: number[] = []
+  for (const { player } of sides)
+    dispatches.push((await player.ask<{ dispatches: number }>({ command: 'count' })).dispatches)
+  return { kernel, shape, milliseconds, stockMilliseconds, ratio, difference, dispatches }
 }
 
-function line({ kernel, shape, milliseconds, stockMilliseconds, ratio, difference }: Found): string {
+function line({ kernel, shape, milliseconds, stockMilliseconds, ratio, difference, dispatches }: Found): string {
   const stock = stockMilliseconds === null ? '' : `, stock ${stockMilliseconds} ms, ratio ${ratio}`
-  return `${kernel} ${shape}: ${milliseconds} ms${stock}${difference === null ? '' : `, apart by ${difference.toExponential(1)}`}`
+  const apart = difference === null ? '' : `, apart by ${difference.toExponential(1)}`
+  return `${kernel} ${shape}: ${milliseconds} ms${stock}${apart}, dispatches ${dispatches.join(' and ')}`
 }
 
 async function compareAll() {

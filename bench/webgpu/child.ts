@@ -10,6 +10,7 @@ export type Command =
   | { command: 'hello' }
   | { command: 'prepare'; row: number; tiny: boolean; file: string }
   | { command: 'run'; count: number }
+  | { command: 'count' }
 
 const [side, choice] = process.argv.slice(2)
 if (!choice) throw new Error('which GPU?')
@@ -61,8 +62,33 @@ async function time(count: number): Promise<object> {
   return { milliseconds }
 }
 
+/** How many shaders the device is told to run for one more run. */
+async function countDispatches(): Promise<object> {
+  const { device } = gpu
+  const create = device.createCommandEncoder
+  let dispatches = 0
+  device.createCommandEncoder = (descriptor) => {
+    const encoder = create.call(device, descriptor)
+    const begin = encoder.beginComputePass.bind(encoder)
+    encoder.beginComputePass = (about) => {
+      const pass = begin(about)
+      const dispatch = pass.dispatchWorkgroups.bind(pass)
+      pass.dispatchWorkgroups = (...groups) => {
+        dispatches++
+        dispatch(...groups)
+      }
+      return pass
+    }
+    return encoder
+  }
+  await settle(await work!.run())
+  device.createCommandEncoder = create
+  return { dispatches }
+}
+
 async function answer(message: Command): Promise<object> {
   if (message.command === 'hello') return { device: gpu.name, version: gpu.version }
+  if (message.command === 'count') return countDispatches()
   return message.command === 'prepare' ? first(message) : time(message.count)
 }
 
