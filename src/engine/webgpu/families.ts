@@ -11,6 +11,8 @@ export type Loops = Extract<Stage, { kind: 'loops' }>
 
 /** Larger arrays keep a card busy by themselves. */
 const mostNumbers = 2 ** 18
+/** Arrays that lie one behind the other are this many bytes at most, so that every device has such buffers. */
+const mostBytes = 2 ** 27
 
 /** Where in a buffer a binding may begin: at multiples of this many bytes on every device. */
 const bindingStep = 256
@@ -136,12 +138,15 @@ function find(schedule: Schedule, half: Half | undefined, mayGather: (node: Node
   const isActivation = half ? activations(schedule.roots) : () => false
   const taken = new Set<Node>()
   const byKey = new Map<string, Member[]>()
+  let total = 0
   const gathers = (node: Node) => node.kind !== 'leaf' && !roots.has(node)
   for (const [stage, level] of updatesOf(schedule, own)) {
     const found = signatureOf(stage.loops)
     const signature = { text: '', numbers: [], ...found, reads: (found?.reads ?? []).map(own) }
     const gathered = signature.reads.filter(gathers)
-    const able = found && gathered.every((node) => !taken.has(node) && !isActivation(node) && mayGather(node))
+    total += inRow(resultsOf(stage)).bytes
+    const fits = total <= mostBytes
+    const able = fits && found && gathered.every((node) => !taken.has(node) && !isActivation(node) && mayGather(node))
     for (const node of able ? gathered : []) taken.add(node)
     // What cannot be with others is by itself, in its turn.
     const key = `${level} ${able ? signature.text : `stage ${byKey.size}`}`
