@@ -26,4 +26,16 @@ describe.runIf(hasSwiftShader)('the WebGPU bench', () => {
     expect(row.ratio).toBeCloseTo(row.stockMilliseconds / row.milliseconds, 1)
     expect(row.difference).toBeLessThan(1e-6)
   })
+
+  it('looks at the memory of a run, which does not grow', () => {
+    const { memory, ...result } = bench('webgpu', '--steps', '30')
+    expect(result).toMatchObject({ bench: 'webgpu', device: 'SwiftShader Device (Subzero)', steps: 30 })
+    expect(memory.map(({ step }: { step: number }) => step)).toEqual([10, 30])
+    const [early, late] = memory
+    expect(early.usedBytes).toBeGreaterThan(0)
+    expect(early.heldBytes).toBeGreaterThanOrEqual(early.usedBytes)
+    expect([late.created - late.destroyed, late.heldBytes]).toEqual([early.created - early.destroyed, early.heldBytes])
+    expect(late.loss).toBeGreaterThan(0)
+    expect(late.rssBytes).toBeGreaterThan(late.heapBytes)
+  })
 })

@@ -2,6 +2,7 @@ import type { RawBatch } from '../../data/loader.ts'
 import { Diverged } from '../../errors.ts'
 import type { Checkpoint } from '../checkpoint.ts'
 import { firstLost } from '../math/finite.ts'
+import { least } from './loss-scale.ts'
 
 /** The image of a batch that holds something that is no number, if one does. */
 function brokenImage({ views, shape, indices }: RawBatch): number | undefined {
@@ -10,8 +11,21 @@ function brokenImage({ views, shape, indices }: RawBatch): number | undefined {
   return lost === undefined ? undefined : indices[Math.floor(lost / size)]
 }
 
-/** Throws Diverged where the loss or the gradient of a step is no number, with the likely reason. */
+/** The loss cannot be lowered further: all steps from here on would be skipped. */
+function refuseLastOverflow(step: number, { lossScale, overflow }: Record<string, number>): void {
+  if (!overflow || lossScale! > least) return
+  throw new Diverged(
+    `the gradients of step ${step} are no numbers in half precision, though the loss is not scaled up any more`,
+    'train with training.precision "single", which reaches beyond 65504, or lower the learning rate',
+  )
+}
+
+/**
+ * Throws Diverged where the loss or the gradient of a step is no number, with the likely reason; in half precision only
+ * where no lower scale of the loss is left to try.
+ */
 export function refuseDivergence(step: number, values: Record<string, number>, batch: RawBatch): void {
+  refuseLastOverflow(step, values)
   const wrong = ['loss', 'gradientNorm'].find((name) => !Number.isFinite(values[name]))
   if (!wrong) return
   const what = wrong === 'loss' ? 'loss' : 'norm of the gradient'

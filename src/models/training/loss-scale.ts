@@ -17,6 +17,8 @@ export interface LossScale {
 }
 
 const first = 2 ** 16
+/** The loss as it is. */
+export const least = 1
 /** After so many steps without an overflow the scale is doubled. */
 const patience = 2000
 
@@ -44,7 +46,7 @@ export function lossScale(): LossScale {
       const length = tf.where(finite, tf.mul(norm, factor), 0)
       const enough = tf.greaterEqual(good, patience - 1)
       const raised = tf.where(enough, tf.mul(scale, 2), scale)
-      const followed = tf.where(finite, raised, tf.maximum(1, tf.div(scale, 2)))
+      const followed = tf.where(finite, raised, tf.maximum(least, tf.div(scale, 2)))
       const counted = tf.where(tf.logicalAnd(finite, tf.logicalNot(enough)), tf.add(good, 1), 0)
       scale.assign(followed as Scalar)
       good.assign(counted as Scalar)
