@@ -114,8 +114,10 @@ const castTo: Lowering = (operation, nodes, find) => {
 }
 
 const fill: Lowering = (operation, nodes, find) => {
-  const { shape } = operation.outputs[0]!
-  return copyOf(operation, nodes, { node: find(operation.inputs[0]!), strides: shape.map(() => 0), offset: 0 })
+  const { shape, dtype } = operation.outputs[0]!
+  const { value } = (operation.attributes ?? {}) as { value?: number }
+  const node = value === undefined ? find(operation.inputs[0]!) : nodes.constant(value, dtype)
+  return copyOf(operation, nodes, { node, strides: shape.map(() => 0), offset: 0 })
 }
 
 const tile: Lowering = (operation, nodes, find) => {

@@ -59,7 +59,7 @@ function readSwitches(g: Tensor4D, x: Tensor4D, pooling: Window, [n, height, wid
     const alone = { kernel, stride: kernel, padding: [0, 0] } as const
     return readSwitches(spread(g, 0), spread(x, lowest), alone, [n, height, width, c])
   }
-  const chosen = tf.mul(g, sumAtSwitches(tf.ones([n, height, width, c]), x, pooling)) as Tensor4D
+  const chosen = tf.mul(g, sumAtSwitches(tf.fill([n, height, width, c], 1), x, pooling)) as Tensor4D
   const covered = alongBoth(chosen, (sides, axis) => frame(sides, 0, (axis === 0 ? height : width) * kernel, 0))
   return tf.sum(tf.reshape(covered, [n, height, kernel, width, kernel, c]), [2, 4]) as Tensor4D
 }
@@ -75,7 +75,7 @@ export function unpoolKnown(y: Tensor4D, x: Tensor4D, pooling: Window): Tensor4D
     const shape = input.shape as Quad
     const sums = sumAtSwitches(input, x, pooling)
     // One where there are none, so that 0 stays 0.
-    const shares = apart(pooling) ? [] : [tf.maximum(sumAtSwitches(tf.ones(shape), x, pooling), 1)]
+    const shares = apart(pooling) ? [] : [tf.maximum(sumAtSwitches(tf.fill(shape, 1), x, pooling), 1)]
     save(shares)
     const gradFunc = (g: Tensor, [share]: Tensor[]) =>
       readSwitches((share ? tf.div(g, share) : g) as Tensor4D, x, pooling, shape)

@@ -74,7 +74,7 @@ export function estimateLogZ(scores: Tensor, n: number): Tensor {
   const constant = tf.customGrad((...inputs) => {
     const x = inputs[0] as Tensor
     const { shape } = x
-    return { value: tf.add(tf.logSumExp(x), Math.log(n / x.size)), gradFunc: () => tf.zeros(shape) }
+    return { value: tf.add(tf.logSumExp(x), Math.log(n / x.size)), gradFunc: () => tf.fill(shape, 0) }
   })
   return constant(scores)
 }

@@ -5,6 +5,7 @@ import { type GpuEngine, startWebGpu } from '../../../src/engine/webgpu/index.ts
 import type { Traffic } from '../../../src/engine/webgpu/traffic.ts'
 import { rollDice } from '../../../src/models/dice.ts'
 import { npid } from '../../../src/models/methods/npid.ts'
+import { whatWhere } from '../../../src/models/methods/what-where.ts'
 import { optimizers } from '../../../src/models/training/optimizer.ts'
 import { readBehind } from '../../../src/models/training/reading.ts'
 import { takeStep } from '../../../src/models/training/step.ts'
@@ -26,10 +27,10 @@ describe.runIf(hasSwiftShader)('a training step on WebGPU', () => {
 
   afterEach(() => engine.dispose())
 
-  /** What so many steps of npid carried to and fro, and the memory before and after them. */
-  async function train(parameters: Record<string, unknown>) {
+  /** What so many steps of a method carried to and fro, and the memory before and after them. */
+  async function train(method: unknown, parameters: Record<string, unknown>) {
     const corpus = await tinyCorpus(160)
-    const { learner } = buildTiny(npid, parameters, corpus)
+    const { learner } = buildTiny(method, parameters, corpus)
     const stepper = optimizers.sgd.create({ learningRate: 0.02, momentum: 0.9, weightDecay: 0.001 }, learner)
     const crew = { learner, stepper, learning: learner.weights }
     const behind = readBehind()
@@ -40,7 +41,7 @@ describe.runIf(hasSwiftShader)('a training step on WebGPU', () => {
       const dice = rollDice(7).for('step', step)
       const views = [Float32Array.from({ length: count }, () => dice.uniform())]
       const indices = Int32Array.from({ length: size }, (_, i) => (step * size + i) % corpus.train.size)
-      const raw: RawBatch = { views, shape, indices, step, epoch: 0 }
+      const raw: RawBatch = { views, shape, indices, labels: indices.map((i) => i % 4), step, epoch: 0 }
       // A learning rate that differs from step to step must not be another graph.
       const intake = { batches: 1, next: async () => raw, dice: () => dice }
       await takeStep(crew, 0.02 / (step + 1), intake, behind, (values) => void told.push(values))
@@ -65,10 +66,10 @@ describe.runIf(hasSwiftShader)('a training step on WebGPU', () => {
     { dimension: 8, negatives: 'all' },
     { dimension: 8, negatives: 12, zMode: 'ema', proximal: 1 },
   ])('brings its batch there and its scalars back, in three submissions: npid with $negatives', async (parameters) => {
-    const { before, after, each, scalars, batchBytes } = await train(parameters)
+    const { before, after, each, scalars, batchBytes } = await train(npid, parameters)
     expect(scalars.length).toBeGreaterThan(2)
-    // Which images, and the learning rate, beside the images themselves; which negatives, and zeros for their gradient.
-    const drawn = parameters.negatives === 'all' ? 0 : 2 * 4 * size * ((parameters.negatives as number) + 1)
+    // Which images, and the learning rate, beside the images themselves; which negatives.
+    const drawn = parameters.negatives === 'all' ? 0 : 4 * size * ((parameters.negatives as number) + 1)
     expect(each('uploadedBytes')).toBeGreaterThan(batchBytes)
     expect(each('uploadedBytes')).toBeLessThan(batchBytes + drawn + 512)
     expect(each('uploads')).toBeLessThan(12)
@@ -79,5 +80,13 @@ describe.runIf(hasSwiftShader)('a training step on WebGPU', () => {
     // Nothing grows, and nothing is compiled again.
     const constant = ['buffers', 'used', 'all', 'compiles', 'fallbacks', 'tensors'] as const
     expect(constant.map((name) => after[name])).toEqual(constant.map((name) => before[name]))
+  })
+
+  it('brings nothing there that is known beforehand: what-where with its switches', async () => {
+    const { each, scalars, batchBytes } = await train(whatWhere, {})
+    // Of the labels, for each class what should be and which come before; places and shares. Then the learning rate.
+    const labelBytes = 4 * size * (2 * 4 + 2)
+    expect(each('uploadedBytes')).toBeLessThan(batchBytes + labelBytes + 64)
+    expect([each('reads'), each('readBytes'), each('submissions')]).toEqual([1, 4 * scalars.length, 2])
   })
 })
