@@ -5,6 +5,7 @@ import type { Compiled } from '../recording/computer.ts'
 import type { Plan } from '../recording/keys.ts'
 import { known, type Numbers, refuseFailed, type Value } from '../recording/record.ts'
 import { sizeOf } from '../recording/shape.ts'
+import { batchOf, imagesAmong } from './batch.ts'
 import type { GpuBlock, Purpose } from './buffers.ts'
 import { areInRow, areOne, type Family, familiesOf, inRow, loopsOfAll, type Part } from './families.ts'
 import { foldShaders } from './folds.ts'
@@ -85,12 +86,6 @@ export async function bringToDevice(leaves: readonly Value[], world: World, batc
   }
 }
 
-/** How many images are computed with at once, as far as can be seen: the most rows of four sides that came from JavaScript. */
-function batchOf(leaves: readonly Value[]): number | undefined {
-  const rows = leaves.filter(({ data, shape }) => data && shape.length === 4).map(({ shape }) => shape[0]!)
-  return rows.length > 0 ? Math.max(...rows) : undefined
-}
-
 /** Updates of one kind: in one dispatch where their arrays lie in order, else each by itself. */
 interface Together {
   all: Dispatch | undefined
@@ -130,11 +125,20 @@ export class Program implements Compiled {
   /** Roots that have a buffer of their own. */
   private readonly apart: readonly number[]
   private readonly knownBlocks: GpuBlock[] = []
+  /** Which leaves may be images. */
+  private readonly images: readonly number[]
   /** How often buffers had been destroyed when bind groups were last looked through. */
   private cleared = 0
 
-  private constructor(world: World, shaders: readonly Shader[], layout: Layout, families: readonly Family[]) {
+  private constructor(
+    world: World,
+    plan: Plan,
+    shaders: readonly Shader[],
+    layout: Layout,
+    families: readonly Family[],
+  ) {
     this.world = world
+    this.images = imagesAmong(plan)
     this.shaders = shaders
     this.slots = layout.slots
     this.gathered = inRow(layout.gathered).parts
@@ -164,7 +168,7 @@ export class Program implements Compiled {
     const all = families
       .filter(({ updates }) => updates.length > 1)
       .map((family) => mapShader(loopsOfAll(family), `${family.updates.length} updates together`))
-    const program = new Program(world, [...single, ...all], layout, families)
+    const program = new Program(world, plan, [...single, ...all], layout, families)
     try {
       await program.build(layout, families)
     } catch (error) {
@@ -208,7 +212,7 @@ export class Program implements Compiled {
   async run(leaves: readonly Value[], roots: readonly Value[]): Promise<void> {
     const { gpu, buffers, queued } = this.world
     gpu.check()
-    const batch = batchOf(leaves)
+    const batch = batchOf(leaves, this.images)
     await bringToDevice(leaves, this.world, batch)
     const { root, slot, part, taken } = await this.take(roots, batch)
     try {

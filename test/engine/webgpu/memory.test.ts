@@ -131,24 +131,33 @@ describe.runIf(hasSwiftShader)('memory on WebGPU', () => {
     tf.dispose(all)
   })
 
-  it('names a batch that would fit where the images are as many as the rows of what does not', async () => {
-    const sumOf = (rows: tf.Tensor) =>
-      tf.tidy(() => {
-        const many = tf.mul(rows.reshape([64, 1]), tf.ones([1, 6_250_000]))
-        return tf.softmax(tf.add(many, tf.sin(rows.reshape([64, 1])))).sum()
-      })
-    const [images, rows] = [tf.ones([64, 1, 1, 1]), tf.ones([64, 1])]
+  describe('that too many rows have no room in', () => {
+    const sumOf = (rows: tf.Tensor) => {
+      const many = tf.mul(rows.reshape([64, 1]), tf.ones([1, 6_250_000]))
+      return tf.softmax(tf.add(many, tf.sin(rows.reshape([64, 1])))).sum()
+    }
     const general = expect.stringMatching(/^take a smaller batch/)
     const smaller = expect.stringMatching(/^a batch of at most 42 in place of 64 would fit; or take/)
-    for (const [given, cure] of [
-      [rows, general],
-      [images, smaller],
-    ]) {
-      const sum = sumOf(given)
+
+    it.each([
+      ['names a batch that would fit where the images are as many', [64, 1, 1, 1], sumOf, smaller],
+      ['names none where it is not known how many images there are', [64, 1], sumOf, general],
+      [
+        'does not take the rows of a filter for images',
+        [64, 1, 1, 1],
+        (filter: tf.Tensor) => {
+          const slot = tf.zeros([64, 1, 1, 1])
+          const seen = tf.conv2d(tf.ones<tf.Rank.R4>([1, 64, 1, 1]), filter as tf.Tensor4D, 1, 'valid')
+          return tf.add(sumOf(tf.add(filter, slot)), seen.sum())
+        },
+        general,
+      ],
+    ] as const)('%s', async (_, shape, compute, cure) => {
+      const rows = tf.ones([...shape])
+      const sum = tf.tidy(() => compute(rows))
       await expect(sum.data()).rejects.toMatchObject({ code: 'too-large', cure })
-      sum.dispose()
-    }
-    tf.dispose([images, rows])
+      tf.dispose([rows, sum])
+    })
   })
 
   it('says that memory ran out, and for what, and computes on', async () => {
