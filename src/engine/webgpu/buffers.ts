@@ -178,7 +178,7 @@ export class Buffers {
   }
 
   /** Gives all that is idle back to the driver: Dawn does so once something has been done that was submitted later. */
-  private async clear(): Promise<void> {
+  async clear(): Promise<void> {
     const { device } = this.gpu
     this.destroyIdle(0)
     device.queue.submit([device.createCommandEncoder().finish()])

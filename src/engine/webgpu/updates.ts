@@ -66,7 +66,7 @@ export class Updates {
     if (copy) encoder.copyBufferToBuffer(before.memory, before.offset, copy.memory, 0, 4 * size)
     else {
       // Whoever asked for the numbers before this gets them as they were then.
-      if (before.readers > 0) this.reader.copyNow()
+      if (before.readers > 0) await this.reader.copyNow()
       base.block = undefined
     }
     root.block = copy ?? before

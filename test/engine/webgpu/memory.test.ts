@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { RecordingBackend } from '../../../src/engine/recording/backend.ts'
 import { Buffers } from '../../../src/engine/webgpu/buffers.ts'
 import { type GpuEngine, startWebGpu } from '../../../src/engine/webgpu/index.ts'
+import { Reader } from '../../../src/engine/webgpu/reading.ts'
 import { noTraffic } from '../../../src/engine/webgpu/traffic.ts'
 import { NoRoom, TooLarge } from '../../../src/errors.ts'
 import { tf } from '../../../src/tf.ts'
@@ -241,5 +242,32 @@ describe.runIf(hasSwiftShader)('memory on WebGPU', () => {
       expect(buffers.bytes).toBe(2 ** 28)
       block!.memory.destroy()
     })
+
+    it.each([true, false])(
+      'makes room for numbers that are read, or says that there is none (some idle: %s)',
+      async (idles) => {
+        const buffers = new Buffers(engine.gpu, noTraffic())
+        const reader = new Reader(engine.gpu, buffers, noTraffic())
+        const bytes = 96 * 2 ** 20
+        const [block, other] = await buffers.take([of(bytes), of(2 ** 28)])
+        buffers.write(block!, Int32Array.of(1, 2, 3))
+        const first = async (count: number) => [...new Int32Array(await reader.read(block!, count), 0, 3)]
+        // What was destroyed before is given back to the driver only now.
+        await buffers.clear()
+        if (idles) buffers.give(other!)
+        limitTo(64 * 2 ** 20)
+        const found = await first(bytes)
+          .catch((error) => error)
+          .finally(() => limitTo(undefined))
+        const refusal = { code: 'no-room', message: expect.stringMatching(/^there is no memory for 96.0 MiB/) }
+        expect(found).toMatchObject(idles ? [1, 2, 3] : refusal)
+        expect(engine.gpu.failure).toBeUndefined()
+        // As often as is wanted.
+        expect(await first(12)).toEqual([1, 2, 3])
+        expect(block!.readers).toBe(0)
+        block!.memory.destroy()
+        if (!idles) other!.memory.destroy()
+      },
+    )
   })
 })
