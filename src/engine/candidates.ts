@@ -23,9 +23,9 @@ const anyGpu: GpuChoice = { choice: undefined, software: false }
 async function startGpu({ gpu = anyGpu, half }: EngineSettings): Promise<Started> {
   const { startWebGpu } = await import('./webgpu/index.ts')
   const engine = await startWebGpu({ ...gpu, half: half ? 'native' : undefined })
-  const { version, name, software, features } = engine.gpu
+  const { version, name, driver, software, features } = engine.gpu
   const abilities = { ...(software ? {} : { gpu: true }), ...(features.half ? { half: true } : {}) }
-  return { version, threads: 1, device: name, ...abilities, dispose: () => engine.dispose() }
+  return { version, threads: 1, device: name, driver, ...abilities, dispose: () => engine.dispose() }
 }
 
 async function startOnnxRuntime({ threads }: EngineSettings): Promise<Started> {

@@ -20,14 +20,30 @@ export interface EngineSettings {
   half?: boolean | undefined
 }
 
-/** An engine that computes and has passed the self-test. */
-export interface EngineChoice {
+/** What has passed the self-test. */
+export interface Proven {
   engine: EngineRecord & { name: Exclude<EngineName, 'auto'> }
   /** Which row of the table of candidates it is. */
   candidate: string
+  /** What drives its GPU, where the engine says so. */
+  driver?: string | undefined
+}
+
+/** An engine that computes and has passed the self-test. */
+export interface EngineChoice extends Proven {
+  /** 0 where it was proven before. */
   selfTestMilliseconds: number
   /** Those before it in the table that do not serve here. */
   rejected: readonly RejectedEngine[]
+}
+
+/**
+ * Whether a test would find what another process on this machine has found: the same engine on the same GPU with the same
+ * driver. Not asked where the engine names no driver, which may be another one since.
+ */
+export function isProven(found: Proven, proven: Proven | undefined): boolean {
+  const text = ({ candidate, engine, driver }: Proven) => JSON.stringify({ candidate, engine, driver })
+  return !!proven?.driver && text(found) === text(proven)
 }
 
 /** '4.22.0, 1 thread, AMD EPYC'. */

@@ -2,11 +2,13 @@ import { GestaltError, Unavailable } from '../errors.ts'
 import type { RejectedEngine } from '../experiments/run.ts'
 import { tf } from '../tf.ts'
 import { type Candidate, candidates } from './candidates.ts'
-import { type EngineChoice, type EngineName, type EngineSettings, noEngine } from './choice.ts'
+import { type EngineChoice, type EngineName, type EngineSettings, isProven, noEngine, type Proven } from './choice.ts'
 import { selfTest } from './self-test.ts'
 
 /** `threads` is 1 by default. */
 export interface ChooseOptions extends Partial<EngineSettings> {
+  /** What has passed the self-test in another process of this worker: the same need not be tested again. */
+  proven?: Proven | undefined
   /** Names of candidates that are not tried. */
   skip?: readonly string[]
   /** Hears which candidate is tried next: a native library may take the process down. */
@@ -17,18 +19,19 @@ export interface ChooseOptions extends Partial<EngineSettings> {
 
 async function attempt(
   { name, engine, start, half: able }: Candidate,
-  { threads = 1, gpu, places, half }: ChooseOptions,
+  { threads = 1, gpu, places, half, proven }: ChooseOptions,
 ): Promise<Omit<EngineChoice, 'rejected'>> {
   if (half && !able)
     throw new Unavailable(
       'it stores numbers in single precision only',
       'leave training.precision at "single", or train on a worker with GESTALT_ENGINE=webgpu and a GPU',
     )
-  const { dispose, ...started } = await start({ threads, gpu, places, half })
+  const { dispose, driver, ...started } = await start({ threads, gpu, places, half })
   try {
     await tf.ready()
-    const selfTestMilliseconds = await selfTest()
-    return { candidate: name, engine: { name: engine, ...started }, selfTestMilliseconds }
+    const found: Proven = { candidate: name, engine: { name: engine, ...started }, driver }
+    const tested = !half && isProven(found, proven)
+    return { ...found, selfTestMilliseconds: tested ? 0 : await selfTest() }
   } catch (error) {
     dispose?.()
     throw error

@@ -11,6 +11,8 @@ export interface Started {
   gpuMemory?: number
   /** Whether it can store activations in half precision. */
   half?: boolean
+  /** What drives the GPU, with its version, where the engine knows it. */
+  driver?: string
   /** Gives back what it holds, where it does not serve. */
   dispose?(): void
 }

@@ -59,11 +59,11 @@ const asksForHalf = (definition: unknown) =>
   (definition as { training?: { precision?: unknown } } | null)?.training?.precision === 'half'
 
 /** What computes, or why that is not the GPU which was asked for; an engine without its GPU may not even start. */
-async function findEngine({ config, definition, gpu }: Task): Promise<EngineChoice | string> {
+async function findEngine({ config, definition, gpu, proven }: Task): Promise<EngineChoice | string> {
   try {
     const choice = await chooseEngine(config.engine, {
       ...{ threads: config.engineThreads, gpu: config.gpu, places: config.enginePlaces },
-      half: asksForHalf(definition),
+      ...{ half: asksForHalf(definition), proven },
     })
     return gpu && !choice.engine.gpu ? `it would compute on ${describeEngine(choice.engine)}` : choice
   } catch (error) {

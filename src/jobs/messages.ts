@@ -1,5 +1,5 @@
 import type { Config } from '../config.ts'
-import type { EngineChoice, EngineSettings } from '../engine/choice.ts'
+import type { EngineChoice, EngineSettings, Proven } from '../engine/choice.ts'
 import type { Fault } from '../errors.ts'
 import type { StopReason } from '../experiments/context.ts'
 import type { Failure, RejectedEngine } from '../experiments/run.ts'
@@ -36,6 +36,8 @@ export type ToChild =
       config: ChildConfig
       /** Whether it may be computed on nothing but a GPU. */
       gpu: boolean
+      /** What the worker has tested; absent after a loss, when its GPU is to prove itself again. */
+      proven?: Proven | undefined
       /** Where the attempt stands in a trace. */
       traceparent?: string | undefined
     }

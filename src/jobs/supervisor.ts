@@ -203,7 +203,8 @@ export class Supervisor {
     const { traceparent } = place.span ?? {}
     const config = childConfig(this.options)
     const gpu = needs.gpu === true || this.options.offer?.gpu === true
-    const task = { type: 'perform', runId, attempt, definition, config, gpu, traceparent } as const
+    const proven = losses === 0 ? this.options.choice : undefined
+    const task = { type: 'perform', runId, attempt, definition, config, gpu, proven, traceparent } as const
     const surroundings = { environment, log: named(log, `run ${runId} attempt ${attempt}`) }
     const child = startChild(task, surroundings, ({ type }) => {
       if (type === 'on-gpu') this.admission.gpuServed()

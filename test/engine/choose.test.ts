@@ -1,6 +1,8 @@
 import { describe, expect, it, vi } from 'vitest'
 import type { Candidate } from '../../src/engine/candidates.ts'
-import { chooseEngine } from '../../src/engine/choose.ts'
+import type { Proven } from '../../src/engine/choice.ts'
+import { type ChooseOptions, chooseEngine } from '../../src/engine/choose.ts'
+import type { Started } from '../../src/engine/started.ts'
 import { Unavailable } from '../../src/errors.ts'
 import { tf } from '../../src/tf.ts'
 
@@ -20,6 +22,24 @@ const working: Candidate = {
     return { ...started, threads }
   },
 }
+
+/** One whose every a - b is b - a. */
+const wrong = (told: Partial<Started>): Candidate => ({
+  ...{ name: 'onnx', engine: 'onnx' },
+  async start() {
+    if (!tf.findBackendFactory('wrong')) {
+      for (const kernel of tf.getKernelsForBackend('cpu')) tf.registerKernel({ ...kernel, backendName: 'wrong' })
+      const { kernelFunc } = tf.getKernel('Sub', 'cpu')
+      tf.unregisterKernel('Sub', 'wrong')
+      const kernel: tf.KernelConfig['kernelFunc'] = ({ inputs, ...call }) =>
+        kernelFunc({ ...call, inputs: { a: inputs.b!, b: inputs.a! } })
+      tf.registerKernel({ kernelName: 'Sub', backendName: 'wrong', kernelFunc: kernel })
+      tf.registerBackend('wrong', tf.findBackendFactory('cpu') as () => never, 0)
+    }
+    await tf.setBackend('wrong')
+    return { ...started, ...told }
+  },
+})
 
 describe('the choice of the engine', () => {
   it('starts wasm without a word and without listeners of its own, and says what it is', async () => {
@@ -67,27 +87,31 @@ describe('the choice of the engine', () => {
 
   it('passes over an engine that computes wrongly, and gives back what it holds', async () => {
     const dispose = vi.fn()
-    const wrong: Candidate = {
-      ...{ name: 'onnx', engine: 'onnx' },
-      async start() {
-        if (!tf.findBackendFactory('wrong')) {
-          for (const kernel of tf.getKernelsForBackend('cpu')) tf.registerKernel({ ...kernel, backendName: 'wrong' })
-          const { kernelFunc } = tf.getKernel('Sub', 'cpu')
-          tf.unregisterKernel('Sub', 'wrong')
-          // a - b as b - a
-          const kernel: tf.KernelConfig['kernelFunc'] = ({ inputs, ...call }) =>
-            kernelFunc({ ...call, inputs: { a: inputs.b!, b: inputs.a! } })
-          tf.registerKernel({ kernelName: 'Sub', backendName: 'wrong', kernelFunc: kernel })
-          tf.registerBackend('wrong', tf.findBackendFactory('cpu') as () => never, 0)
-        }
-        await tf.setBackend('wrong')
-        return { ...started, dispose }
-      },
-    }
-    const choice = await chooseEngine('auto', { from: [wrong, working] })
+    const choice = await chooseEngine('auto', { from: [wrong({ dispose }), working] })
     expect(choice.engine.name).toBe('cpu')
     expect(choice.rejected).toMatchObject([{ engine: 'onnx', reason: expect.stringContaining('computes wrongly') }])
     expect(dispose).toHaveBeenCalledTimes(1)
+  })
+
+  describe('where the worker has tested one', () => {
+    const proven: Proven = { candidate: 'onnx', engine: { name: 'onnx', ...started }, driver: 'driver 1' }
+    // It would not pass the test.
+    const choose = (told: Partial<Started>, options: ChooseOptions = {}) =>
+      chooseEngine('onnx', { from: [{ ...wrong(told), half: true }], proven, ...options })
+
+    it('takes the same on the same device with the same driver without another test', async () => {
+      expect(await choose({ driver: 'driver 1' })).toEqual({ ...proven, selfTestMilliseconds: 0, rejected: [] })
+    })
+
+    it.each([
+      ['another driver', { driver: 'driver 2' }, {}],
+      ['another device', { driver: 'driver 1', device: 'other' }, {}],
+      ['another version', { driver: 'driver 1', version: '2' }, {}],
+      ['a driver that is not told', {}, { proven: { ...proven, driver: undefined } }],
+      ['half precision', { driver: 'driver 1' }, { half: true }],
+    ])('tests anew with %s', async (_, told, options) => {
+      await expect(choose(told, options)).rejects.toThrow(/computes wrongly/)
+    })
   })
 
   it('uses no other than the one that is asked for, and fails with reason and cure where that does not work', async () => {
