@@ -1,8 +1,8 @@
 // Our side of the engine bench: one engine with so many threads, told what to do by lines of JSON on standard input.
-import { createInterface } from 'node:readline'
 import type { EngineName } from '../../src/engine/choice.ts'
 import { chooseEngine } from '../../src/engine/choose.ts'
 import { tf } from '../../src/tf.ts'
+import { answerLines } from './answers.ts'
 import type { Command } from './player.ts'
 import { readState } from './state.ts'
 import { prepareTraining, type Training } from './training.ts'
@@ -61,12 +61,4 @@ function answer(message: Command): object {
   }
 }
 
-for await (const line of createInterface({ input: process.stdin })) {
-  let found: object
-  try {
-    found = answer(JSON.parse(line))
-  } catch (error) {
-    found = { error: String(error) }
-  }
-  process.stdout.write(`${JSON.stringify(found)}\n`)
-}
+await answerLines(answer)

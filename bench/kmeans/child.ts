@@ -1,11 +1,11 @@
 // Our side of the k-means bench, told what to do by lines of JSON on standard input.
 import { closeSync, openSync, readSync } from 'node:fs'
-import { createInterface } from 'node:readline'
 import type { EngineName } from '../../src/engine/choice.ts'
 import { chooseEngine } from '../../src/engine/choose.ts'
 import { rollDice } from '../../src/models/dice.ts'
 import { type KMeansOptions, kMeans } from '../../src/models/math/kmeans.ts'
 import { pickRows, type Rows } from '../../src/models/math/rows.ts'
+import { answerLines } from '../engine/answers.ts'
 import type { Command } from './rows.ts'
 
 const [name, threads] = process.argv.slice(2)
@@ -41,12 +41,4 @@ async function answer(message: Command): Promise<object> {
   return {}
 }
 
-for await (const line of createInterface({ input: process.stdin })) {
-  let found: object
-  try {
-    found = await answer(JSON.parse(line))
-  } catch (error) {
-    found = { error: String(error) }
-  }
-  process.stdout.write(`${JSON.stringify(found)}\n`)
-}
+await answerLines(answer)

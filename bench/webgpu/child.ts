@@ -1,9 +1,9 @@
 // One side of the WebGPU bench, our engine or the stock backend, told what to do by lines of JSON on standard input.
 import { writeFileSync } from 'node:fs'
-import { createInterface } from 'node:readline'
 import { openGpu } from '../../src/engine/webgpu/device.ts'
 import { startWebGpu } from '../../src/engine/webgpu/index.ts'
 import { type Tensor, tf } from '../../src/tf.ts'
+import { answerLines } from '../engine/answers.ts'
 import { rows, tinyRows, type Work } from './rows.ts'
 
 export type Command =
@@ -92,13 +92,5 @@ async function answer(message: Command): Promise<object> {
   return message.command === 'prepare' ? first(message) : time(message.count)
 }
 
-for await (const line of createInterface({ input: process.stdin })) {
-  let found: object
-  try {
-    found = await answer(JSON.parse(line))
-  } catch (error) {
-    found = { error: String(error) }
-  }
-  process.stdout.write(`${JSON.stringify(found)}\n`)
-}
+await answerLines(answer)
 process.exit() // whatever the device still holds

@@ -1,68 +1,39 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
-import { childEnvironment, readConfig } from '../../src/config.ts'
 import type { EngineChoice } from '../../src/engine/choice.ts'
-import { parseDefinition } from '../../src/experiments/definition.ts'
 import { offerOf } from '../../src/experiments/placement.ts'
 import { mostLosses } from '../../src/jobs/failures.ts'
-import { openQueue, type Queue } from '../../src/jobs/queue.ts'
-import { Supervisor } from '../../src/jobs/supervisor.ts'
-import { type Database, openDatabase } from '../../src/store/database.ts'
+import type { Queue } from '../../src/jobs/queue.ts'
 import { newId } from '../../src/store/id.ts'
-import { type Ledger, openLedger, type Run } from '../../src/store/ledger.ts'
+import type { Ledger } from '../../src/store/ledger.ts'
 import { noTensorFlow, withoutTensorFlow } from '../fixtures/no-tensorflow.ts'
 import { tiny } from '../fixtures/tiny.ts'
-import { testDatabase } from '../postgres.ts'
-import { silent } from '../silent.ts'
+import { openSupervision, type Supervision } from './supervision.ts'
 
 // Several processes at work; on a busy machine each takes its time.
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 120_000 })
 
 describe('the supervisor', () => {
-  let home: string
-  let place: Awaited<ReturnType<typeof testDatabase>>
-  let database: Database
+  let place: Supervision
   let ledger: Ledger
   let queue: Queue
   let workerId: string
 
   beforeEach(async () => {
-    home = mkdtempSync(join(tmpdir(), 'gestalt-supervisor-'))
-    place = await testDatabase()
-    database = await openDatabase({ url: place.url, max: 4, name: 'gestalt-test' })
-    ledger = openLedger(database)
-    queue = await openQueue({ databaseUrl: place.url })
-    workerId = newId()
-    const machine = { host: 'here', pid: 1, version: '0', engine: 'cpu', cores: 1, memoryBytes: 1, concurrency: 1 }
-    await ledger.workerStarted({ id: workerId, ...machine })
+    place = await openSupervision()
+    ledger = place.ledger
+    queue = place.queue
+    workerId = await place.signOn()
   })
-  afterEach(async () => {
-    await queue.close()
-    await database.close()
-    await place.drop()
-    rmSync(home, { recursive: true, force: true })
-  })
+  afterEach(() => place.close())
 
-  function start(
+  const start = (
     environment: Record<string, string> = {},
     settings: Record<string, string> = {},
     choice?: EngineChoice,
-  ): Supervisor {
-    const config = readConfig({ DATABASE_URL: place.url, GESTALT_HOME: home, GESTALT_ENGINE_THREADS: '1', ...settings })
-    const all = { ...childEnvironment(1), ...environment }
-    const parts = { workerId, ledger, queue, config, choice, environment: all, log: silent }
-    return new Supervisor({ ...parts, objectsPatienceSeconds: 2 })
-  }
+  ) => place.start({ workerId, environment, settings, ...(choice ? { choice } : {}), objectsPatienceSeconds: 2 })
 
-  async function submit(parts: Record<string, unknown> = {}): Promise<string> {
-    const definition = parseDefinition({ ...tiny, ...parts })
-    const accepted = await ledger.accept({ name: 'x', tags: [], notes: '', priority: 0, definition, plan: {} })
-    if (accepted.mismatch) throw new Error('no key was given')
-    return accepted.runIds[0]!
-  }
-  const read = async (runId: string): Promise<Run> => (await ledger.runs([runId])).get(runId)!
+  const submit = (parts: Record<string, unknown> = {}) => place.submit({ ...tiny, ...parts })
+  const read = (runId: string) => place.read(runId)
 
   /** As many lost attempts as it takes for the next loss to be the last. */
   async function loseAllButOne(runId: string): Promise<void> {
@@ -76,7 +47,7 @@ describe('the supervisor', () => {
     const runId = await submit({ training: { epochs: 1, batchSize: 32 } })
     await start().handle({ runId })
     expect(await read(runId)).toMatchObject({ state: 'succeeded', attempt: 1, failure: null })
-    const attempts = (await ledger.attempts([runId])).get(runId)!
+    const attempts = await place.attempts(runId)
     expect(attempts).toMatchObject([{ number: 1, workerId, outcome: 'succeeded', engine: { threads: 1 } }])
   })
 
@@ -86,9 +57,8 @@ describe('the supervisor', () => {
     const choice = { candidate: 'wasm', engine, selfTestMilliseconds: 1, rejected }
     const runId = await submit({ training: { epochs: 1, batchSize: 32 } })
     await start({}, {}, choice).handle({ runId })
-    expect((await ledger.attempts([runId])).get(runId)).toMatchObject([{ engine: { name: 'wasm', version: '4.22.0' } }])
-    const { rows } = await database.pool.query<{ text: string }>('SELECT text FROM run_log WHERE run_id = $1', [runId])
-    expect(rows.map(({ text }) => text)).toEqual(
+    expect(await place.attempts(runId)).toMatchObject([{ engine: { name: 'wasm', version: '4.22.0' } }])
+    expect(await place.said(runId)).toEqual(
       expect.arrayContaining([
         expect.stringMatching(/^computes on wasm 4\.22\.0, 1 thread, /),
         expect.stringMatching(/^no faster engine works on this machine: WebAssembly/),
@@ -132,7 +102,7 @@ describe('the supervisor', () => {
 
   it('fails a run at once when it can no longer be read', async () => {
     const runId = await submit()
-    await database.pool.query(`UPDATE runs SET definition = definition || '{"method": {"name": "npdi"}}'`)
+    await place.database.pool.query(`UPDATE runs SET definition = definition || '{"method": {"name": "npdi"}}'`)
     await start().handle({ runId })
     expect((await read(runId)).failure).toMatchObject({ code: 'invalid-definition' })
   })
@@ -167,12 +137,10 @@ describe('the supervisor', () => {
   })
 
   it('gives back a run that a newer version accepted and this one cannot read', async () => {
-    const config = { ...readConfig({ DATABASE_URL: place.url, GESTALT_HOME: home }) }
     const offer = offerOf({ memoryBytes: 2 ** 40, cores: 1, gpu: false, engine: 'cpu' })
-    const parts = { workerId, ledger, queue, config, environment: childEnvironment(1), log: silent }
-    const supervisor = new Supervisor({ ...parts, offer, version: '1.0.0' })
+    const supervisor = place.start({ workerId, offer, version: '1.0.0' })
     const runId = await submit()
-    await database.pool.query(
+    await place.database.pool.query(
       `UPDATE runs SET definition = definition || '{"surprise": true}', needs = '{"software": "2.0.0"}' WHERE id = $1`,
       [runId],
     )
