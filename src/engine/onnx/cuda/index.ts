@@ -37,6 +37,8 @@ const wordsOf = (error: unknown) => (error as Error).message.replace(/^.*(with e
 export function explainStart(cause: unknown): Unavailable {
   if (cause instanceof Unavailable && !/lib(cu|nv)\w+\.so/.test(cause.message)) return cause
   const words = wordsOf(cause)
+  const provider = /(libonnxruntime_providers_\w+\.so)/.exec(words)?.[1]
+  if (provider) return new Unavailable(`ONNX Runtime's library ${provider} does not load: ${words}`, cure, { cause })
   const missing = /(lib(?:cu|nv)\w+\.so[.\d]*)/.exec(words)?.[1]
   if (missing) {
     const system = `, or install CUDA and cuDNN 9 and name their folders in LD_LIBRARY_PATH`

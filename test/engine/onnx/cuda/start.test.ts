@@ -113,6 +113,20 @@ describe.skipIf(whyNotHere())('the C API', () => {
     runtime.close()
   })
 
+  it('is asked for CUDA with a device and options, and names the library that it lacks for that', () => {
+    const place = { memory: 'Cuda', provider: 'CUDAExecutionProvider', device: 0 } as const
+    let failure: unknown
+    try {
+      new DeviceRuntime(packageLibrary(), 1, place).close()
+    } catch (error) {
+      failure = explainStart(error)
+    }
+    expect(failure).toMatchObject({
+      message: expect.stringMatching(/^ONNX Runtime's library libonnxruntime_providers_shared\.so does not load: /),
+      cure: expect.stringMatching(/pip install .*onnxruntime-gpu/),
+    })
+  })
+
   it('says of each node of a graph where it is computed', () => {
     const runtime = new DeviceRuntime(packageLibrary(), 1, onProcessor)
     const one: Node = {
