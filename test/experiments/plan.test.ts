@@ -52,11 +52,20 @@ describe('a plan', () => {
     expect(plan.definition.training.optimizer).toMatchObject({ momentum: 0.9 })
   })
 
-  it('of a corpus of a hundred million images is made at once', async () => {
+  it('of a corpus of a hundred million images is made at once, or refused where their bank fits into no engine', async () => {
     const dataset = { name: 'shapes', images: 100_000_000, height: 224, width: 224, channels: 3 }
-    const plan = await planExperiment(parseDefinition({ ...example, dataset, evaluations: [] }), memoryBytes())
+    const planFor = (dimension: number) => {
+      const method = { ...example.method, dimension }
+      return planExperiment(parseDefinition({ ...example, dataset, method, evaluations: [] }), memoryBytes())
+    }
+    const plan = await planFor(4)
     expect(plan.images.train).toBe(100_000_000)
-    expect(plan.memoryBytes).toBeGreaterThan(100_000_000 * 128 * 4)
+    expect(plan.memoryBytes).toBeGreaterThan(100_000_000 * 4 * 4)
+    await expect(planFor(128)).rejects.toMatchObject({
+      faults: [
+        { pointer: '/method/dimension', detail: expect.stringMatching(/takes up to 2.00 GiB in one piece; 5 numbers/) },
+      ],
+    })
   })
 
   it('of a large net asks for the memory that a machine for it has, evaluations included only where they hold much', async () => {

@@ -1,5 +1,5 @@
 import { TooLarge } from '../../errors.ts'
-import { tf } from '../../tf.ts'
+import { type Largest, largestOfAll, tf } from '../../tf.ts'
 import { CompiledGraphs } from './compiled.ts'
 import type { Compiled, Computer } from './computer.ts'
 import { type Plan, planFor } from './keys.ts'
@@ -35,9 +35,6 @@ export const graphLimit = 32
 /** So many operations without anybody reading a number are computed at once, lest what is recorded grow forever. */
 export const recordLimit = 10_000
 
-/** Bytes that a tensor has at most where the computer does not say: as many as its memory can be addressed by. */
-const largestTensor = 2 ** 31 - 1
-
 export const arrays = { float32: Float32Array, int32: Int32Array, bool: Uint8Array } as const
 
 function isRecorded(dtype: tf.DataType): dtype is Dtype {
@@ -58,7 +55,7 @@ function cureFor(rows: number, share: number): string {
   return most < 1 ? general : `${general}; where ${rows} is the batch, one of at most ${most} would fit`
 }
 
-function refuseLarge(shape: readonly number[], dtype: Dtype, kernel: string, most = largestTensor): void {
+function refuseLarge(shape: readonly number[], dtype: Dtype, kernel: string, most = largestOfAll.bytes): void {
   const bytes = sizeOf(shape) * (dtype === 'bool' ? 1 : 4)
   if (bytes <= most) return
   const gigabytes = (n: number) => (n / 2 ** 30).toFixed(1)
@@ -95,6 +92,10 @@ export class RecordingBackend extends tf.KernelBackend implements Tracer {
 
   get synchronous(): boolean {
     return this.computer.synchronous
+  }
+
+  get largest(): Largest {
+    return this.computer.largest ?? largestOfAll
   }
 
   stats(): RecordingStats {
@@ -225,7 +226,7 @@ export class RecordingBackend extends tf.KernelBackend implements Tracer {
   private result(operation: Operation, { shape, dtype }: Result, i: number): tf.TensorInfo {
     const size = sizeOf(shape)
     if (size === 0) return this.leaf(new arrays[dtype](0), shape, dtype)
-    refuseLarge(shape, dtype, operation.kind, this.computer.largestTensor)
+    refuseLarge(shape, dtype, operation.kind, this.computer.largestResult)
     const value = new Value(shape, dtype, undefined, operation, i)
     operation.outputs.push(value)
     const dataId = {}

@@ -1,4 +1,5 @@
 import type { Unavailable } from '../../errors.ts'
+import type { Largest } from '../../tf.ts'
 import type { Plan } from './keys.ts'
 import type { Numbers, Value } from './record.ts'
 import type { Update } from './updates.ts'
@@ -23,8 +24,10 @@ export interface Compiled {
 export interface Computer {
   /** Whether all of it is done within the calls; else numbers can be had in promises only. */
   readonly synchronous: boolean
-  /** Bytes that a tensor may have at most; default: 2 GiB. What is never stored as a whole may be larger than memory. */
-  readonly largestTensor?: number
+  /** What it takes of JavaScript in one piece, where that is less than other engines do. */
+  readonly largest?: Largest
+  /** Bytes that a result may have at most, where that is more: what is never stored as a whole may be larger than memory. */
+  readonly largestResult?: number
   /** Thrown, where it is not, to whoever wants a number at once. */
   refusal(): Unavailable
   compile(plan: Plan, roots: readonly Value[]): Compiled | Promise<Compiled>

@@ -139,7 +139,8 @@ export class Buffers {
     )
   }
 
-  private get largest(): number {
+  /** Bytes of the largest buffer that a shader can be handed. */
+  get largest(): number {
     const { maxBufferSize, maxStorageBufferBindingSize } = this.gpu.limits
     return Math.min(maxBufferSize, maxStorageBufferBindingSize)
   }

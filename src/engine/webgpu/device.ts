@@ -53,8 +53,6 @@ export interface Gpu {
   readonly lost: Promise<GestaltError>
   /** Throws `failure` where there is one. */
   check(): void
-  /** Throws NoRoom where no buffer of so many bytes can be had; `what` says what it is for. */
-  admit(bytes: number, what: string): void
   /** What the device tells later is waited for so. */
   readonly rest: Rest
   /** Waits for what is submitted, then gives all back. */
@@ -155,7 +153,6 @@ async function openDevice(opened: Opened, version: string): Promise<Gpu> {
     })
   })
   const watched = watch(device, name)
-  const largest = Math.min(device.limits.maxBufferSize, device.limits.maxStorageBufferBindingSize)
   return {
     ...{ device, name, driver: adapter.info.description, version, software, rest: new Rest() },
     ...{ limits: device.limits, features: featuresOf(opened, device), lost: watched.lost },
@@ -165,10 +162,6 @@ async function openDevice(opened: Opened, version: string): Promise<Gpu> {
     check() {
       const failure = watched.failure()
       if (failure) throw failure
-    },
-    admit(bytes, what) {
-      if (bytes <= largest) return
-      throw new NoRoom(`${what} needs ${bytes} bytes; a buffer of the GPU ${name} has at most ${largest}`, roomCure)
     },
     close() {
       watched.close()

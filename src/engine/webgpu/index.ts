@@ -1,4 +1,5 @@
 import { Unavailable } from '../../errors.ts'
+import { type Largest, largestOfAll } from '../../tf.ts'
 import { traces } from '../onnx/kernels/index.ts'
 import type { Block, Compiled, Computer } from '../recording/computer.ts'
 import { type RecordingEngine, startRecording } from '../recording/index.ts'
@@ -31,7 +32,7 @@ function factsOf({ limits, features }: Gpu): Facts {
 class GpuComputer implements Computer {
   readonly synchronous = false
   /** Shaders count numbers in 31 bits; what the device has no buffer for is refused where it needs one. */
-  readonly largestTensor = 2 ** 33 - 4
+  readonly largestResult = 2 ** 33 - 4
   readonly world: World
   private readonly reader: Reader
   private readonly updates: Updates
@@ -44,6 +45,11 @@ class GpuComputer implements Computer {
     this.world = { gpu, facts: { ...factsOf(gpu), brief: brief ?? gpu.software }, buffers, ...shared, half }
     this.reader = new Reader(gpu, buffers, traffic)
     this.updates = new Updates(this.world, this.reader)
+  }
+
+  get largest(): Largest {
+    const { gpu, buffers } = this.world
+    return { bytes: Math.min(largestOfAll.bytes, buffers.largest), of: `the GPU ${gpu.name}` }
   }
 
   refusal(): Unavailable {

@@ -1,4 +1,5 @@
-import { type Tensor2D, tf, type Variable } from '../../tf.ts'
+import { TooLarge } from '../../errors.ts'
+import { type Largest, largestHere, type Tensor2D, tf, type Variable } from '../../tf.ts'
 import type { Dice } from '../dice.ts'
 
 /** One remembered feature for every training image, on the engine. */
@@ -15,6 +16,28 @@ function normalise(row: Float32Array): void {
   if (squares === 0) return
   const factor = 1 / Math.sqrt(squares)
   for (let i = 0; i < row.length; i++) row[i]! *= factor
+}
+
+const gibibytes = (bytes: number) => `${(bytes / 2 ** 30).toFixed(2)} GiB`
+
+/** Why so many rows for so many numbers are too many for one tensor, and what would fit; undefined where they are not. */
+export function tooManyRows(
+  size: number,
+  dimension: number,
+  { bytes, of }: Largest,
+): { why: string; cure: string } | undefined {
+  const wanted = 4 * size * dimension
+  if (wanted <= bytes) return undefined
+  const [fewer, shorter] = [Math.floor(bytes / 4 / dimension), Math.floor(bytes / 4 / size)]
+  const why = `${size} rows of ${dimension} numbers take ${gibibytes(wanted)}, and ${of} takes up to ${gibibytes(bytes)} in one piece`
+  const images = `at most ${fewer} training images of ${dimension} numbers`
+  return { why, cure: shorter > 1 ? `${shorter} numbers for each would fit, or ${images}` : `${images} would fit` }
+}
+
+/** Throws TooLarge, with what would fit, where the present engine does not take so many rows; before they are drawn. */
+export function admitRows(what: string, size: number, dimension: number): void {
+  const found = tooManyRows(size, dimension, largestHere())
+  if (found) throw new TooLarge(`${what} does not fit: ${found.why}`, `${found.cure}; or take another GPU, or none`)
 }
 
 /** Random rows of length 1 (coordinates drawn evenly, then normalised), row-major. */

@@ -1,9 +1,28 @@
 import { type Static, Type } from 'typebox'
-import { type Scalar, type Tensor, type Tensor1D, type Tensor2D, type Tensor4D, tf, type Variable } from '../../tf.ts'
+import {
+  largestOfAll,
+  type Scalar,
+  type Tensor,
+  type Tensor1D,
+  type Tensor2D,
+  type Tensor4D,
+  tf,
+  type Variable,
+} from '../../tf.ts'
 import { type Dice, rollDice } from '../dice.ts'
 import { encodeAll } from '../encoding.ts'
 import { applyDense, drawDense, unitRows } from '../layers/dense.ts'
-import { drawRows, fillBank, type MemoryBank, newBank, readBank, rowsOf, updateBank } from '../math/memory-bank.ts'
+import {
+  admitRows,
+  drawRows,
+  fillBank,
+  type MemoryBank,
+  newBank,
+  readBank,
+  rowsOf,
+  tooManyRows,
+  updateBank,
+} from '../math/memory-bank.ts'
 import { estimateLogZ, noiseContrastiveLoss, scoreRows, softmaxLoss } from '../math/softmax.ts'
 import { type Batch, defineMethod, type Learner, type World } from '../method.ts'
 import type { Net } from '../nets/net.ts'
@@ -198,6 +217,7 @@ function encode(net: Net, embed: (x: Tensor) => Tensor, images: Tensor4D, taps: 
 function build(parameters: Parameters, { net, size, seed }: World): Learner {
   const { dimension, head, bankStart } = parameters
   const { top, taps } = net.plan
+  admitRows(head === 'parametric' ? 'the rows of weights for each image' : 'the memory bank', size, dimension)
   const dice = rollDice(seed).for('npid')
   const dense = drawDense(multiply(taps[top]!), dimension, dice.for('head'))
   const classes = head === 'parametric' ? drawClasses(size, dimension, dice.for('classes')) : undefined
@@ -247,9 +267,10 @@ export const npid = defineMethod({
   paper: 'Wu, Xiong, Yu and Lin, CVPR 2018',
   parameters,
   abilities: ['embedding'],
-  check({ head, negatives, proximal }) {
-    if (head === 'non-parametric') return []
-    const faults = []
+  check({ head, negatives, proximal, dimension }, { size }) {
+    const tooMany = tooManyRows(size, dimension, largestOfAll)
+    const faults = tooMany ? [{ pointer: '/dimension', detail: `${tooMany.why}; ${tooMany.cure}` }] : []
+    if (head === 'non-parametric') return faults
     if (negatives !== 'all')
       faults.push({ pointer: '/negatives', detail: 'the parametric head has an exact softmax: "all" would be right' })
     if (proximal !== 0)

@@ -7,7 +7,9 @@ import { type GpuEngine, startWebGpu } from '../../../src/engine/webgpu/index.ts
 import { Reader } from '../../../src/engine/webgpu/reading.ts'
 import { noTraffic } from '../../../src/engine/webgpu/traffic.ts'
 import { NoRoom, TooLarge } from '../../../src/errors.ts'
+import { npid } from '../../../src/models/methods/npid.ts'
 import { tf } from '../../../src/tf.ts'
+import { buildTiny } from '../../models/tiny.ts'
 import { hasSwiftShader, onlySwiftShader, swiftShaderChoice } from '../../swiftshader.ts'
 
 onlySwiftShader()
@@ -159,6 +161,19 @@ describe.runIf(hasSwiftShader)('memory on WebGPU', () => {
       await expect(sum.data()).rejects.toMatchObject({ code: 'too-large', cure })
       tf.dispose([rows, sum])
     })
+  })
+
+  it('is known not to suffice for a memory bank before that is drawn, with what would fit', () => {
+    const train = { imageShape: [12, 12, 1], size: 3_000_000, classes: 4 }
+    const build = () => buildTiny(npid, { dimension: 128 }, { train } as never)
+    expect(build).toThrow(TooLarge)
+    expect(build).toThrow(
+      'the memory bank does not fit: 3000000 rows of 128 numbers take 1.43 GiB, ' +
+        'and the GPU SwiftShader Device (Subzero) takes up to 1.00 GiB in one piece',
+    )
+    const cure =
+      '89 numbers for each would fit, or at most 2097152 training images of 128 numbers; or take another GPU, or none'
+    expect(build).toThrow(expect.objectContaining({ cure }))
   })
 
   it('says that memory ran out, and for what, and computes on', async () => {

@@ -7,6 +7,7 @@ import {
   type MemoryBank,
   newBank,
   readBank,
+  tooManyRows,
   updateBank,
 } from '../../../src/models/math/memory-bank.ts'
 import { tf } from '../../../src/tf.ts'
@@ -81,5 +82,15 @@ describe('the memory bank', () => {
     expect(row(bank, 2)).toEqual([...other.subarray(6, 9)])
     touch()
     expect([made, given]).toEqual([kept, other])
+  })
+})
+
+describe('what one tensor holds', () => {
+  it('is told with what would fit, of rows or of numbers', () => {
+    expect(tooManyRows(10, 8, { bytes: 320, of: 'it' })).toBeUndefined()
+    expect(tooManyRows(10, 8, { bytes: 319, of: 'it' })?.cure).toBe(
+      '7 numbers for each would fit, or at most 9 training images of 8 numbers',
+    )
+    expect(tooManyRows(80, 2, { bytes: 319, of: 'it' })?.cure).toBe('at most 39 training images of 2 numbers would fit')
   })
 })

@@ -155,10 +155,20 @@ describe('non-parametric instance discrimination', () => {
   it('says what a parametric head cannot have', () => {
     const world = { size: 10, classes: 2, batchSize: 2 }
     const faults = (given: object) =>
-      npid.check!({ head: 'parametric', negatives: 'all', proximal: 0, ...given } as never, world)
+      npid.check!({ head: 'parametric', dimension: 8, negatives: 'all', proximal: 0, ...given } as never, world)
     expect(faults({})).toEqual([])
     expect(faults({ negatives: 5, proximal: 1 }).map(({ pointer }) => pointer)).toEqual(['/negatives', '/proximal'])
     expect(faults({ head: 'non-parametric', negatives: 5, proximal: 1 })).toEqual([])
+  })
+
+  it.each(['parametric', 'non-parametric'])('says that rows for too many images fit into no engine: %s', (head) => {
+    const faults = (size: number) =>
+      npid.check!({ head, dimension: 256, negatives: 'all', proximal: 0 } as never, { size, classes: 2, batchSize: 2 })
+    expect(faults(2 ** 21 - 1)).toEqual([])
+    const detail =
+      '2500000 rows of 256 numbers take 2.38 GiB, and an engine takes up to 2.00 GiB in one piece; ' +
+      '214 numbers for each would fit, or at most 2097151 training images of 256 numbers'
+    expect(faults(2_500_000)).toEqual([{ pointer: '/dimension', detail }])
   })
 })
 
