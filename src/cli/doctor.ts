@@ -34,6 +34,8 @@ interface Report {
   engines: EngineFinding[]
   /** What GESTALT_ENGINE asks for. */
   wanted: Config['engine']
+  /** What GESTALT_GPU asks for. */
+  gpu: string | null
   /** The candidate that a worker with these settings would compute on. */
   chosen: string | null
   services: ServiceFinding[]
@@ -92,13 +94,15 @@ function serviceLines(finding: ServiceFinding): string[] {
 }
 
 function words(report: Report): string {
-  const { version, node, platform, cores, memoryBytes, engines, wanted, chosen, services } = report
-  const choice = chosen ?? `none, so no worker starts${wanted === 'auto' ? '' : ': set GESTALT_ENGINE=auto'}`
+  const { version, node, platform, cores, memoryBytes, engines, wanted, gpu, chosen, services } = report
+  const otherwise = wanted === 'auto' ? '' : `: set GESTALT_ENGINE=auto${gpu === null ? '' : ', and no GESTALT_GPU'}`
   return [
     `Gestalt ${version}, Node ${node}, ${platform}, ${cores} cores, ${size(memoryBytes)} memory`,
     'Engines, the fastest first:',
     ...engines.flatMap(engineLines),
-    `A worker with GESTALT_ENGINE=${wanted} computes on: ${choice}`,
+    `A worker with GESTALT_ENGINE=${wanted}${gpu === null ? '' : ` and GESTALT_GPU=${gpu}`} computes on: ${
+      chosen ?? `none, so no worker starts${otherwise}`
+    }`,
     'Services:',
     ...services.flatMap(serviceLines),
   ].join('\n')
@@ -122,7 +126,13 @@ export async function doctor(config: Config, output: Output): Promise<number> {
   const report: Report = {
     ...{ version: softwareVersion(), node: process.versions.node, platform: `${process.platform} ${process.arch}` },
     ...{ cores: availableParallelism(), memoryBytes: totalmem() },
-    ...{ engines, wanted: config.engine, chosen: engines.find(fits)?.candidate ?? null, services },
+    ...{
+      engines,
+      wanted: config.engine,
+      gpu: config.gpu.choice ?? null,
+      chosen: engines.find(fits)?.candidate ?? null,
+      services,
+    },
   }
   output.result(report, words)
   return report.chosen ? 0 : 1

@@ -60,6 +60,8 @@ export function describeRejection({ engine, reason, cure }: RejectedEngine): str
   return `the engine ${engine} does not serve: ${reason}: ${cure}`
 }
 
+const instead = "or set GESTALT_ENGINE=auto, and no GESTALT_GPU; 'gestalt doctor' lists what works"
+
 /** The error of a search that found nothing, with every reason and cure. */
 export function noEngine(wanted: EngineName, rejected: readonly RejectedEngine[]): Unavailable {
   const reasons = rejected.map(({ engine, reason }) => (rejected.length > 1 ? `${engine}: ${reason}` : reason))
@@ -67,9 +69,7 @@ export function noEngine(wanted: EngineName, rejected: readonly RejectedEngine[]
   return new Unavailable(
     wanted === 'auto'
       ? `no engine works on this machine: ${reasons.join('; ')}`
-      : `GESTALT_ENGINE asks for '${wanted}', which does not work here: ${reasons.join('; ')}`,
-    [...cures, ...(wanted === 'auto' ? [] : ["or set GESTALT_ENGINE=auto; 'gestalt doctor' lists what works"])].join(
-      '; ',
-    ),
+      : `${wanted === 'webgpu' ? 'GESTALT_ENGINE or GESTALT_GPU' : 'GESTALT_ENGINE'} asks for '${wanted}', which does not work here: ${reasons.join('; ')}`,
+    [...cures, ...(wanted === 'auto' ? [] : [instead])].join('; '),
   )
 }

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { loadDawn } from '../../../src/engine/webgpu/adapters.ts'
-import { diagnose, explain } from '../../../src/engine/webgpu/diagnosis.ts'
+import { diagnose, explain, withoutCard } from '../../../src/engine/webgpu/diagnosis.ts'
 import { hasSwiftShader, swiftShader } from '../../swiftshader.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'gestalt-diagnosis-'))
@@ -30,7 +30,7 @@ describe.skipIf(!linux)('why there is no GPU', () => {
   })
 
   it('is the driver where there is none', async () => {
-    const { reason, cure } = await found({ VK_ICD_FILENAMES: '/none.json', VK_DRIVER_FILES: '/none.json' })
+    const { reason, cure } = await found({ VK_ICD_FILENAMES: folder, VK_DRIVER_FILES: folder })
     expect(reason).toBe('the Vulkan loader finds no driver')
     expect(cure).toMatch(/nvidia_icd\.json.*mesa-vulkan-drivers.*docs\/gpu\.md/)
   })
@@ -38,7 +38,32 @@ describe.skipIf(!linux)('why there is no GPU', () => {
   it("is the driver's library where a driver is named whose library is missing", async () => {
     const ICD = { library_path: 'libGLX_nothing.so.0', api_version: '1.3.242' }
     const { reason } = await found(driver({ file_format_version: '1.0.0', ICD }))
-    expect(reason).toBe("the driver's library libGLX_nothing.so.0 is named but cannot be opened")
+    expect(reason).toBe(
+      "the driver's library libGLX_nothing.so.0 is named but does not load: " +
+        'cannot open shared object file: No such file or directory',
+    )
+  })
+
+  it("is a driver's description that is none, or not there", async () => {
+    const broken = driver('{"file_format_version": oops')
+    const { reason, cure } = await found(broken)
+    expect(reason).toBe(`the description of a Vulkan driver cannot be read: ${broken.VK_DRIVER_FILES}`)
+    expect(cure).toMatch(/^correct it or take it away; VK_DRIVER_FILES and VK_ICD_FILENAMES name such files/)
+    const missing = await found({ VK_ICD_FILENAMES: '/none.json', VK_DRIVER_FILES: '/none.json' })
+    expect(missing.reason).toBe('the description of a Vulkan driver cannot be read: /none.json')
+  })
+
+  it('is first of all that the machine shows none, where that is so', async () => {
+    const told = { reason: 'no driver', cure: 'install it' }
+    const devices = mkdtempSync(join(folder, 'dev-'))
+    expect(await withoutCard(told, devices)).toEqual({
+      reason: expect.stringMatching(/^this machine shows no GPU \(neither .*nvidia0 nor .*renderD128 .*\); no driver$/),
+      cure: expect.stringMatching(/container.*docs\/gpu\.md.*; then install it$/),
+    })
+    writeFileSync(join(devices, 'nvidiactl'), '')
+    expect(await withoutCard(told, devices)).not.toEqual(told)
+    writeFileSync(join(devices, 'nvidia1'), '')
+    expect(await withoutCard(told, devices)).toEqual(told)
   })
 
   it('is nothing that is printed where a driver works', async () => {
@@ -53,7 +78,13 @@ describe('what Dawn and the Vulkan loader print', () => {
     [
       'error: XDG_RUNTIME_DIR is invalid or not set in the environment.\n' +
         'Warning: Vulkan shaderUniform*ArrayDynamicIndexing required.\n - While initializing adapter',
-      'too old or too small for Dawn: Vulkan shaderUniform*ArrayDynamicIndexing required.',
+      'too old or too small for Dawn: Vulkan shaderUniform*ArrayDynamicIndexing required',
+    ],
+    [
+      'Warning: libXext.so.6: cannot open shared object file: No such file or directory\n' +
+        'Warning: loader_icd_scan: Failed loading library associated with ICD JSON libGLX_nvidia.so.0. Ignoring this JSON\n' +
+        'Warning: vkCreateInstance: Found no drivers!',
+      "the driver's library libGLX_nvidia.so.0 needs libXext.so.6, which does not load: cannot open shared object",
     ],
     [
       'Warning: terminator_CreateInstance: Failed to CreateInstance in ICD 0.  Skipping ICD.\n' +
