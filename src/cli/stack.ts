@@ -81,7 +81,9 @@ async function stopPart(part: Part): Promise<void> {
 function breakage(parts: readonly Part[], database: EmbeddedPostgres | undefined): Promise<string> {
   return Promise.race([
     ...parts.map((part) => part.ended.then((code) => `the ${part.name} process ended (${code})`)),
-    ...parts.map((part) => part.ready.then(never, ({ message, cure }: Unavailable) => `${message}: ${cure}`)),
+    ...parts.map((part) =>
+      part.ready.then(never, ({ message, cure }: Unavailable) => `${message}\n  what to do: ${cure}`),
+    ),
     ...(database ? [database.exited.then(() => 'the database ended')] : []),
   ])
 }

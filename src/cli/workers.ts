@@ -9,13 +9,14 @@ const listWorkers = `query {
   }
 }`
 
-interface ListedWorker {
+export interface ListedWorker {
   id: string
   host: string
   state: string
   version: string
   engine: string | null
   threads: number | null
+  device: string | null
   memoryBytes: number | string
   concurrency: number
   runIds: string[]
@@ -36,19 +37,34 @@ function gpuInWords(worker: ListedWorker): string {
   return `${gpuName}${memory}${use}${gpuFault === null ? '' : ', DOES NOT SERVE'}`
 }
 
+/** 'machine, 2 threads'; a GPU has a column of its own, but not what only looks like one. */
+function computesInWords({ engine, threads, device, gpuName }: ListedWorker): string {
+  if (engine === null || gpuName !== null) return engine ?? ''
+  if (engine === 'webgpu' && device !== null) return `${engine} on ${device}`
+  return `${engine}, ${threads ?? '?'} ${threads === 1 ? 'thread' : 'threads'}`
+}
+
 function row(worker: ListedWorker): string[] {
-  const { id, host, state, version, engine, threads, memoryBytes, concurrency, runIds, heartbeatAt } = worker
-  const computes = engine ? `${engine}, ${threads ?? '?'} ${threads === 1 ? 'thread' : 'threads'}` : ''
+  const { id, host, state, version, memoryBytes, concurrency, runIds, heartbeatAt } = worker
   const busy = `${runIds.length} of ${concurrency}`
-  return [id, host, state, version, computes, gpuInWords(worker), size(Number(memoryBytes)), busy, heartbeatAt]
+  const [computes, gpu] = [computesInWords(worker), gpuInWords(worker)]
+  return [id, host, state, version, computes, gpu, size(Number(memoryBytes)), busy, heartbeatAt]
+}
+
+const header = ['id', 'host', 'state', 'version', 'computes on', 'GPU', 'memory', 'runs', 'last heard of']
+
+/** A table, and below it why GPUs do not serve. */
+export function workersInWords(found: readonly ListedWorker[]): string {
+  if (found.length === 0) return 'no workers'
+  const faults = found.flatMap(({ id, gpuFault }) => (gpuFault === null ? [] : [`the GPU of ${id}: ${gpuFault}`]))
+  return [table(header, found.map(row)), ...faults].join('\n')
 }
 
 /** Lists the workers of the last day. Returns the exit code. */
 export async function workers(config: Config, output: Output): Promise<number> {
   return withClient(config, async (client) => {
     const { workers: found } = await client.query<{ workers: ListedWorker[] }>(listWorkers, {})
-    const header = ['id', 'host', 'state', 'version', 'computes on', 'GPU', 'memory', 'runs', 'last heard of']
-    output.result(found, () => (found.length === 0 ? 'no workers' : table(header, found.map(row))))
+    output.result(found, workersInWords)
     return exitCodes.done
   })
 }

@@ -60,7 +60,8 @@ export function describeRejection({ engine, reason, cure }: RejectedEngine): str
   return `the engine ${engine} does not serve: ${reason}: ${cure}`
 }
 
-const instead = "or set GESTALT_ENGINE=auto, and no GESTALT_GPU; 'gestalt doctor' lists what works"
+const instead = (wanted: EngineName) =>
+  `or set GESTALT_ENGINE=auto${wanted === 'webgpu' ? ', and no GESTALT_GPU' : ''}; 'gestalt doctor' lists what works`
 
 /** The error of a search that found nothing, with every reason and cure. */
 export function noEngine(wanted: EngineName, rejected: readonly RejectedEngine[]): Unavailable {
@@ -70,6 +71,6 @@ export function noEngine(wanted: EngineName, rejected: readonly RejectedEngine[]
     wanted === 'auto'
       ? `no engine works on this machine: ${reasons.join('; ')}`
       : `${wanted === 'webgpu' ? 'GESTALT_ENGINE or GESTALT_GPU' : 'GESTALT_ENGINE'} asks for '${wanted}', which does not work here: ${reasons.join('; ')}`,
-    [...cures, ...(wanted === 'auto' ? [] : [instead])].join('; '),
+    [...cures, ...(wanted === 'auto' ? [] : [instead(wanted)])].join('; '),
   )
 }

@@ -118,13 +118,13 @@ describe('a run that asks for a GPU', () => {
   )
 
   it('is tried again after its GPU was lost, and by others first', async () => {
-    const { supervisor, log } = await start(computing({ gpu: true, lostAfter: 500 }))
+    const supervisor = await start(computing({ gpu: true, lostAfter: 500 }))
     const runId = await submit({ gpu: true })
     await supervisor.handle({ runId })
     expect(await read(runId)).toMatchObject({ state: 'queued', attempt: 1, failure: null })
-    expect((await ledger.attempts([runId])).get(runId)).toMatchObject([{ outcome: 'lost' }])
+    expect(await place.attempts(runId)).toMatchObject([{ outcome: 'lost' }])
     expect(supervisor.gpu().gpuFault).toMatch(/^the GPU failed: CUDA_ERROR_LAUNCH_FAILED/)
-    expect(log.join('\n')).toMatch(/CUDA_ERROR_LAUNCH_FAILED.*; for 60 s no run is taken here/)
+    expect(place.log.join('\n')).toMatch(/CUDA_ERROR_LAUNCH_FAILED.*; for 60 s no run is taken here/)
     expect(await supervisor.handle({ runId })).toBe('given back')
 
     // Later it is there again, and that is seen as soon as a run computes on it.

@@ -105,7 +105,7 @@ export async function withoutCard({ reason, cure }: Diagnosis, devices = '/dev')
   if (process.platform !== 'linux' || found.some((name) => deviceFiles.test(name))) return { reason, cure }
   return {
     reason: `this machine shows no GPU (neither ${devices}/nvidia0 nor ${devices}/dri/renderD128 or the like); ${reason}`,
-    cure: `see that it has one and, in a container, that this is given it (docs/gpu.md); then ${cure}`,
+    cure: `see that the machine has a GPU and, in a container, that this is given it (docs/gpu.md); then ${cure}`,
   }
 }
 
