@@ -1,4 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import type { EngineChoice } from '../../src/engine/choice.ts'
+import { chooseEngine } from '../../src/engine/choose.ts'
 import { startWebGpu } from '../../src/engine/webgpu/index.ts'
 import { parseDefinition } from '../../src/experiments/definition.ts'
 import { createMemoryContext, memoryBytes } from '../../src/experiments/memory-context.ts'
@@ -33,9 +35,9 @@ describe.runIf(hasSwiftShader)('a run whose GPU is lost in the middle of it', ()
   })
   afterAll(() => place.close())
 
-  const start = (environment: Record<string, string>) => {
+  const start = (environment: Record<string, string>, found: { choice?: EngineChoice } = {}) => {
     const settings = { GESTALT_ENGINE: 'webgpu', GESTALT_GPU: swiftShaderChoice }
-    return place.start({ workerId, settings, environment: { ...swiftShader, ...environment } })
+    return place.start({ workerId, settings, environment: { ...swiftShader, ...environment }, ...found })
   }
 
   const outcomes = async (runId: string) => (await place.attempts(runId)).map(({ outcome }) => outcome)
@@ -72,5 +74,17 @@ describe.runIf(hasSwiftShader)('a run whose GPU is lost in the middle of it', ()
     expect(await outcomes(runId)).toEqual(['lost', 'succeeded'])
     expect(await place.said(runId)).toContain(`goes on from the checkpoint at step ${newest!.step} of ${steps}`)
     expect(await tensorsOf(runId)).toEqual(await undisturbed())
+  })
+
+  it('needs no self-test of what its worker has tested, but one after a loss', async () => {
+    onlySwiftShader()
+    const choice = await chooseEngine('webgpu', { gpu: { choice: swiftShaderChoice, software: true } })
+    const runId = await place.submit(small)
+    // Lost by the first that is computed: by the training, or by the test, before the attempt has an engine.
+    for (const _ of [1, 2]) await start(losingDevice(1), { choice }).handle({ runId })
+    const [first, second] = await place.attempts(runId)
+    expect(first).toMatchObject({ outcome: 'lost', engine: choice.engine })
+    expect(second).toMatchObject({ outcome: 'lost', engine: null })
+    await place.ledger.requestCancel(runId)
   })
 })
