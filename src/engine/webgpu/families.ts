@@ -4,7 +4,7 @@ import type { Node } from '../graph/node.ts'
 import type { Schedule, Stage } from '../graph/plan.ts'
 import { sizeOf } from '../recording/shape.ts'
 import type { GpuBlock } from './buffers.ts'
-import { activations, type Half } from './half.ts'
+import { type Half, storedInHalf } from './half.ts'
 import type { Shader } from './shader.ts'
 
 export type Loops = Extract<Stage, { kind: 'loops' }>
@@ -135,7 +135,7 @@ interface Member {
 function find(schedule: Schedule, half: Half | undefined, mayGather: (node: Node) => boolean): Family[] {
   const own = ownIn(schedule)
   const roots = new Set(schedule.roots)
-  const isActivation = half ? activations(schedule.roots) : () => false
+  const inHalf = half ? storedInHalf(schedule) : new Set<Node>()
   const taken = new Set<Node>()
   const byKey = new Map<string, Member[]>()
   let total = 0
@@ -146,7 +146,7 @@ function find(schedule: Schedule, half: Half | undefined, mayGather: (node: Node
     const gathered = signature.reads.filter(gathers)
     total += inRow(resultsOf(stage)).bytes
     const fits = total <= mostBytes
-    const able = fits && found && gathered.every((node) => !taken.has(node) && !isActivation(node) && mayGather(node))
+    const able = fits && found && gathered.every((node) => !taken.has(node) && !inHalf.has(node) && mayGather(node))
     for (const node of able ? gathered : []) taken.add(node)
     // What cannot be with others is by itself, in its turn.
     const key = `${level} ${able ? signature.text : `stage ${byKey.size}`}`

@@ -1,4 +1,5 @@
 import type { Node } from '../graph/node.ts'
+import type { Schedule } from '../graph/plan.ts'
 import { sizeOf } from '../recording/shape.ts'
 import type { Bound, Shader } from './shader.ts'
 
@@ -20,15 +21,40 @@ function closing(text: string, from: number, [open, close]: readonly [string, st
   throw new Error(`no bracket closes in ${text.slice(from, from + 60)}`)
 }
 
-function storing(element: Floats, value: string, half: Half): string {
-  if (half === 'rounded') return `quantizeToF16(${value})`
-  return `${halfOf[element]}(${value})`
-}
-
 /** What it is called in half precision. */
 const halfOf = { f32: 'f16', 'vec2<f32>': 'vec2<f16>', 'vec4<f32>': 'vec4<f16>' } as const
 
 type Floats = keyof typeof halfOf
+
+/** Of each kind: what it is called where it is not stored as such, and its words. */
+const rounding = {
+  f32: { name: 'toHalf', words: 'u32' },
+  'vec2<f32>': { name: 'toHalf2', words: 'vec2<u32>' },
+  'vec4<f32>': { name: 'toHalf4', words: 'vec4<u32>' },
+} as const satisfies Record<Floats, unknown>
+
+function storing(element: Floats, value: string, half: Half): string {
+  return `${half === 'rounded' ? rounding[element].name : halfOf[element]}(${value})`
+}
+
+/**
+ * Rounds as conversions do in hardware: to the nearest, of two that are as near to the even one; from 65520 on to what
+ * is infinite. WGSL's quantizeToF16 leaves both to the driver: SwiftShader's cuts digits off.
+ */
+function roundingCode(element: Floats): string {
+  const { name, words } = rounding[element]
+  return `fn ${name}(x: ${element}) -> ${element} {
+  let word = bitcast<${words}>(x);
+  let size = word & ${words}(0x7fffffffu);
+  var near = (size + ${words}(0xfffu) + ((size >> ${words}(13u)) & ${words}(1u))) & ${words}(0xffffe000u);
+  let small = bitcast<${words}>(round(abs(x) * 16777216.0) * 5.9604644775390625e-8);
+  near = select(near, small, size < ${words}(0x38800000u));
+  near = select(near, ${words}(0x7f800000u), size >= ${words}(0x477ff000u));
+  near = select(near, size, size > ${words}(0x7f800000u));
+  return bitcast<${element}>((word & ${words}(0x80000000u)) | near);
+}
+`
+}
 
 /** The code with each number of an array rounded where it is stored, and made single where it is read. */
 export function storeInHalf(code: string, { name, element }: { name: string; element: Floats }, half: Half): string {
@@ -75,14 +101,24 @@ export function activations(roots: readonly Node[]): (node: Node) => boolean {
     dtype === 'float32' && shape.length === 4 && sizeOf(shape) >= leastNumbers && !learned.has(sidesOf(shape))
 }
 
+/** The nodes that lie in memory of the graph alone, in half precision: neither what it is given nor what it leaves behind. */
+export function storedInHalf({ stages, roots }: Schedule): Set<Node> {
+  const isActivation = activations(roots)
+  const left = new Set(roots)
+  return new Set(stages.flatMap(({ nodes }) => nodes).filter((node) => !left.has(node) && isActivation(node)))
+}
+
 /** The same shader where some of what it reads and writes is in half precision. */
 export function shaderInHalf(shader: Shader, isHalf: (of: Bound['of']) => boolean, half: Half): Shader {
   let { code } = shader
+  const rounded = new Set<Floats>()
   const bound = shader.bound.map((one): Bound => {
     const { element } = one
     if (!isHalf(one.of) || !isFloat(element)) return one
     code = storeInHalf(code, { name: one.name, element }, half)
-    return half === 'native' ? { ...one, element: halfOf[element] } : one
+    if (half === 'native') return { ...one, element: halfOf[element] }
+    if (one.writes) rounded.add(element)
+    return one
   })
-  return { ...shader, bound, code }
+  return { ...shader, bound, code: [...rounded].map(roundingCode).join('') + code }
 }

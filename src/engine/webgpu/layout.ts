@@ -3,7 +3,7 @@ import type { Schedule } from '../graph/plan.ts'
 import { sizeOf } from '../recording/shape.ts'
 import type { Purpose } from './buffers.ts'
 import { inRow } from './families.ts'
-import { activations, type Half } from './half.ts'
+import { type Half, storedInHalf } from './half.ts'
 import type { Bound, Scratch, Shader } from './shader.ts'
 
 /** Where a buffer comes from. */
@@ -19,7 +19,7 @@ export class Layout {
   readonly known: Node[] = []
   private readonly schedule: Schedule
   private readonly half: Half | undefined
-  private readonly isActivation: (node: Node) => boolean
+  private readonly inHalf: ReadonlySet<Node | Scratch>
   private readonly lastUse = new Map<Node | Scratch, number>()
   readonly roots: readonly Node[]
   /** What lies in the first slot, one behind the other. */
@@ -30,7 +30,7 @@ export class Layout {
     this.roots = schedule.roots
     this.gathered = gathered
     this.half = half
-    this.isActivation = activations(schedule.roots)
+    this.inHalf = storedInHalf(schedule)
     for (const [i, node] of schedule.leaves.entries()) if (node) this.places.set(node, { kind: 'leaf', i })
     for (const [i, node] of schedule.roots.entries()) this.places.set(node, { kind: 'root', i })
     for (const [i, { bound }] of shaders.entries()) for (const { of } of bound) this.lastUse.set(this.own(of), i)
@@ -59,7 +59,7 @@ export class Layout {
       return { kind: 'known', i: this.known.length - 1 }
     }
     const full = 'scratch' in of ? of.bytes : bytesOf(of.shape)
-    const bytes = this.half === 'native' && !('scratch' in of) && this.isActivation(of) ? full / 2 : full
+    const bytes = this.half === 'native' && this.inHalf.has(of) ? full / 2 : full
     const what = { name, shape: 'scratch' in of ? [] : of.shape }
     // The best fit of those that are large enough, else the largest, which grows.
     const sizes = free.map(({ i }) => this.slots[i]!.bytes)
@@ -82,8 +82,7 @@ export class Layout {
 
   /** Whether its numbers lie in memory of this graph alone, in half precision. */
   isHalf(of: Node | Scratch): boolean {
-    const own = this.own(of)
-    return this.places.get(own)?.kind === 'slot' && !('scratch' in own) && this.isActivation(own)
+    return this.inHalf.has(this.own(of))
   }
 
   placeOf(of: Node | Scratch): Place {

@@ -1,5 +1,5 @@
 import type { Node } from '../graph/node.ts'
-import { type Stage, scheduleGraph } from '../graph/plan.ts'
+import { type Stage, scheduleGraph, type Target } from '../graph/plan.ts'
 import { arrays } from '../recording/backend.ts'
 import type { Compiled } from '../recording/computer.ts'
 import type { Plan } from '../recording/keys.ts'
@@ -110,6 +110,14 @@ interface Sharing {
   bytes: number
 }
 
+/** What graphs are made of for a device whose shaders take so many buffers. */
+export function targetFor(buffers: number): Target {
+  return {
+    ...{ lowerings, threads: 1, cutsFolds: false, joinsApart: false, countsSingles: true, mostReads: buffers - 4 },
+    ...{ mostArrays: buffers, mostOutputs: 4 },
+  }
+}
+
 /** A graph as dispatches: compiled shaders, and which buffers each is handed. */
 export class Program implements Compiled {
   readonly kind = 'program'
@@ -151,11 +159,7 @@ export class Program implements Compiled {
   /** Throws NotWritten where there is no shader for something, Unavailable where the device refuses one. */
   static async compile(plan: Plan, roots: readonly Value[], world: World): Promise<Program> {
     const { facts, half } = world
-    const mostReads = facts.buffers - 4
-    const schedule = scheduleGraph(plan, roots, {
-      ...{ lowerings, threads: 1, cutsFolds: false, joinsApart: false, countsSingles: true, mostReads },
-      ...{ mostArrays: facts.buffers, mostOutputs: 4 },
-    })
+    const schedule = scheduleGraph(plan, roots, targetFor(facts.buffers))
     const written = new Map(schedule.stages.map((stage) => [stage, shadersOf(stage, facts)]))
     const families = familiesOf(schedule, half, [...written.values()].flat())
     const last = new Set<Stage>(families.flatMap(({ updates }) => updates))
