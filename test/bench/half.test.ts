@@ -32,39 +32,58 @@ const openCorpus = () =>
     memoryBytes(),
   )
 
-interface Step {
-  loss: number
-  /** Of the optimiser with momentum: the gradients of all weights. */
-  gradients: Float32Array
+interface Trained {
+  /** What each step told. */
+  told: Record<string, number>[]
+  checkpoint: Checkpoint
 }
 
-/** One step of NPID with all images on an engine. */
-async function takeStep(precision: 'single' | 'half', start: () => Promise<{ dispose(): void }>): Promise<Step> {
+interface Course {
+  precision: 'single' | 'half'
+  epochs?: number
+  from?: Checkpoint
+  /** After how many steps it is stopped. */
+  steps?: number
+}
+
+/** NPID, all images a step, on an engine. */
+async function trainOn(start: () => Promise<{ dispose(): void }>, course: Course): Promise<Trained> {
   engine?.dispose()
   engine = await start()
+  const { precision, epochs = 1, from, steps } = course
   const corpus = await openCorpus()
   const { learner, method, parameters } = buildTiny(npid as never, {}, corpus)
   const optimizer = { name: 'sgd', learningRate: 0.02 }
-  const training = defaultsOf(trainingSchema, { epochs: 1, batchSize: 48, precision, optimizer }) as unknown
-  const losses: number[] = []
+  const training = defaultsOf(trainingSchema, { epochs, batchSize: 48, precision, optimizer }) as unknown
+  const told: Trained['told'] = []
+  const stop = new AbortController()
   let saved: Checkpoint | undefined
   await train({
-    ...{ learner, views: method.views(parameters), dataset: corpus.train, seed: 5, start: undefined },
+    ...{ learner, views: method.views(parameters), dataset: corpus.train, seed: 5, start: from },
     training: training as TrainingDefinition,
-    stages: [{ name: '', epochs: 1 }],
+    stages: [{ name: '', epochs }],
     window: {
-      report: (_, { loss }) => void (loss !== undefined && losses.push(loss)),
+      report: (_, values) => void (values.loss !== undefined && told.push(values)),
       save: (checkpoint) => {
         saved = checkpoint
       },
-      ...{ progress: () => {}, stop: new AbortController().signal },
+      onStep: (step) => {
+        if (step === steps) stop.abort()
+      },
+      ...{ progress: () => {}, stop: stop.signal },
     },
   })
   learner.dispose()
-  const { tensors } = saved!
+  return { told, checkpoint: saved! }
+}
+
+/** The loss of one step, and the gradients of all weights: they are what the optimiser has then. */
+async function takeStep(precision: 'single' | 'half', start: () => Promise<{ dispose(): void }>) {
+  const { told, checkpoint } = await trainOn(start, { precision })
+  const { tensors } = checkpoint
   const weights = Object.keys(tensors).filter((name) => name.startsWith('weights/'))
   const slots = weights.map((name) => tensors[name.replace('weights', 'optimizer')]!.data as Float32Array)
-  return { loss: losses[0]!, gradients: Float32Array.from(slots.flatMap((slot) => [...slot])) }
+  return { loss: told[0]!.loss!, gradients: Float32Array.from(slots.flatMap((slot) => [...slot])) }
 }
 
 /** How far apart two lists of numbers are. */
@@ -91,5 +110,18 @@ describe.skipIf(whyNotHere())('half precision on the processor', () => {
     expect(between(own.gradients, gpu.gradients)).toBeLessThan(lost.gradients / 10)
     const without = await takeStep('single', () => startMachine({ threads: 1, onFallback: () => {} }))
     expect(between(without.gradients, single.gradients)).toBeLessThan(lost.gradients / 1000)
+  })
+  it('goes on with a lower loss scale where numbers are larger than 16 bits hold', async () => {
+    const course = { precision: 'half', epochs: 40 } as const
+    const begun = await trainOn(() => startRounding(1), { ...course, steps: 1 })
+    const raised = structuredClone(begun.checkpoint)
+    raised.tensors['loss-scale/scale']!.data[0] = 2 ** 40
+    const { told } = await trainOn(() => startRounding(1), { ...course, from: raised })
+    expect(told).toHaveLength(39)
+    const skipped = told.reduce((sum, { overflow }) => sum + overflow!, 0)
+    expect(skipped).toBeGreaterThan(10)
+    expect(told.slice(0, 10).map(({ overflow }) => overflow)).toEqual(Array(10).fill(1))
+    expect(told.at(-1)).toMatchObject({ overflow: 0, lossScale: 2 ** (40 - skipped) })
+    expect(told.at(-1)!.loss).toBeLessThan(begun.told[0]!.loss!)
   })
 })
