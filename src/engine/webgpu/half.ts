@@ -95,7 +95,7 @@ const sidesOf = (shape: readonly number[]) => [...shape].sort((a, b) => a - b).j
  * sides of something that the graph leaves behind is a weight, or on its way into one or into a slot of the optimiser:
  * squared gradients and small changes would vanish.
  */
-export function activations(roots: readonly Node[]): (node: Node) => boolean {
+function activations(roots: readonly Node[]): (node: Node) => boolean {
   const learned = new Set(roots.filter(({ shape }) => shape.length === 4).map(({ shape }) => sidesOf(shape)))
   return ({ dtype, shape }) =>
     dtype === 'float32' && shape.length === 4 && sizeOf(shape) >= leastNumbers && !learned.has(sidesOf(shape))
