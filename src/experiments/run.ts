@@ -72,4 +72,6 @@ export interface Attempt {
   outcome: 'succeeded' | 'failed' | 'cancelled' | 'paused' | 'released' | 'lost' | null
   /** The step of the checkpoint it went on from; 0 is a fresh start. */
   resumedFrom: number | null
+  /** Why its worker gave the run back, for a person; null where the outcome says it. */
+  reason: string | null
 }

@@ -2,6 +2,7 @@ import { driverBytes, gibibytes, hasNoGpu, type Needs, type Offer, whyUnfit } fr
 
 /** A worker that is there, as one that waits sees it. */
 export interface Seen {
+  id?: string
   host?: string
   offer: Partial<Offer>
   concurrency: number
@@ -11,6 +12,8 @@ export interface Seen {
   /** Bytes of its GPU that it could give a further run, as it said last. */
   gpuFreeBytes?: number | null
 }
+
+const soon = 'it is about to be taken'
 
 /** Different reasons that are told; a lab may have many workers. */
 const mostReasons = 8
@@ -39,7 +42,7 @@ function whyWaitingForGpu(needs: Partial<Needs>, workers: readonly Seen[]): stri
   const hostsByReason = new Map<string, string[]>()
   for (const worker of workers) {
     const reason = whyNotNow(needs, worker)
-    if (reason === undefined) return 'it is about to be taken'
+    if (reason === undefined) return soon
     hostsByReason.set(reason, [...(hostsByReason.get(reason) ?? []), worker.host ?? 'one'])
   }
   const gpu = needs.gpuMemory === undefined ? 'a GPU' : `a GPU of ${gibibytes(needs.gpuMemory)} free`
@@ -51,8 +54,21 @@ function whyWaitingForGpu(needs: Partial<Needs>, workers: readonly Seen[]): stri
   return `${waits}; the workers here: ${described.slice(0, mostReasons).join(', ')}${more}`
 }
 
-/** Why a run that is queued has not begun, for a person. */
-export function whyWaiting(needs: Partial<Needs>, workers: readonly Seen[]): string {
+/**
+ * Why a run that is queued has not begun, for a person. `last`: its newest attempt, whose worker may have given it back
+ * with a reason, and does not take it as others do.
+ */
+export function whyWaiting(
+  needs: Partial<Needs>,
+  workers: readonly Seen[],
+  last?: { workerId: string | null; reason: string | null },
+): string {
+  const others = last?.reason ? workers.filter(({ id }) => id !== last.workerId) : workers
+  const why = whyNotBegun(needs, others)
+  return others.length === workers.length || why === soon ? why : last!.reason!
+}
+
+function whyNotBegun(needs: Partial<Needs>, workers: readonly Seen[]): string {
   if (workers.length === 0)
     return `no worker is there: start one with 'gestalt worker'${needs.gpu ? ' on a machine with a GPU' : ''}`
   if (needs.gpu) return whyWaitingForGpu(needs, workers)
@@ -64,7 +80,7 @@ export function whyWaiting(needs: Partial<Needs>, workers: readonly Seen[]): str
     return `${all}: ${reasons.join('; ')}`
   }
   const busy = fitting.filter(({ runIds, concurrency }) => runIds.length >= concurrency)
-  if (busy.length < fitting.length) return 'it is about to be taken'
+  if (busy.length < fitting.length) return soon
   return fitting.length === 1
     ? 'the worker that can take it is busy'
     : `all ${fitting.length} workers that can take it are busy`

@@ -12,7 +12,8 @@ import { count, measured } from './tallies.ts'
 export type Outcome =
   | { state: 'succeeded' | 'cancelled' | 'paused' }
   | { state: 'failed'; failure: Failure }
-  | { state: 'queued'; outcome: 'released' | 'lost' }
+  /** `reason`: why it is given back, which the run's log and the attempt tell. */
+  | { state: 'queued'; outcome: 'released' | 'lost'; reason?: string }
 
 /** The row, held until the transaction ends: all moves of one run happen one after the other. */
 async function hold(client: pg.ClientBase, runId: string): Promise<Run | undefined> {
@@ -51,14 +52,23 @@ async function move(client: pg.ClientBase, run: Run, change: Change, event: Omit
   return rows[0]!
 }
 
-async function endAttempt(client: pg.ClientBase, fence: Fence, outcome: string): Promise<void> {
+async function endAttempt(client: pg.ClientBase, fence: Fence, outcome: string, reason?: string): Promise<void> {
   const { rows } = await client.query<{ seconds: number }>(
-    `UPDATE attempts SET ended_at = now(), outcome = $3::attempt_outcome WHERE run_id = $1 AND number = $2
+    `UPDATE attempts SET ended_at = now(), outcome = $3::attempt_outcome, reason = $4 WHERE run_id = $1 AND number = $2
      RETURNING extract(epoch FROM now() - started_at)::float8 AS seconds`,
-    [fence.runId, fence.attempt, outcome],
+    [fence.runId, fence.attempt, outcome, reason ?? null],
   )
   for (const { seconds } of rows)
     await count(client, [{ name: 'jobs-completed', label: outcome }, measured('job-duration-seconds', seconds)])
+}
+
+/** Behind what the attempt said itself, in the run's own log. */
+async function sayLast(client: pg.ClientBase, { runId, attempt }: Fence, text: string): Promise<void> {
+  await client.query(
+    `INSERT INTO run_log (run_id, attempt, number, time, level, text)
+     SELECT $1, $2, coalesce(max(number), 0) + 1, now(), 'warn', $3 FROM run_log WHERE run_id = $1 AND attempt = $2`,
+    [runId, attempt, text],
+  )
 }
 
 /** An attempt has begun: how long its run waited, and why it is not the first. */
@@ -121,11 +131,13 @@ export function end(pool: pg.Pool, fence: Fence, outcome: Outcome): Promise<bool
     const run = await hold(client, fence.runId)
     if (run?.state !== 'running' || run.attempt !== fence.attempt) return false
     const how = outcome.state === 'queued' ? outcome.outcome : outcome.state
-    await endAttempt(client, fence, how)
+    const reason = outcome.state === 'queued' ? outcome.reason : undefined
+    await endAttempt(client, fence, how, reason)
+    if (reason !== undefined) await sayLast(client, fence, reason)
     // Who asked for a cancel need not wait for another attempt to see it.
     const state = outcome.state === 'queued' && run.cancelRequested ? 'cancelled' : outcome.state
     const failure = outcome.state === 'failed' ? outcome.failure : undefined
-    const data = { attempt: fence.attempt, outcome: how, failure }
+    const data = { attempt: fence.attempt, outcome: how, failure, reason }
     await move(client, run, { state, failure }, { kind: `run-${state}`, data })
     if (state === 'queued') await count(client, [{ name: 'jobs-enqueued' }])
     return true

@@ -50,6 +50,25 @@ describe('GET /v1/runs', () => {
     expect(await read()).toBeNull()
   })
 
+  it('says why a worker gave a run back, in its attempt, its log and what it waits for', async () => {
+    const { ledger } = world.parts
+    const given = await acceptRun(world.parts, 'given back')
+    const machine = { host: 'lab1', pid: 1, version: '0', engine: 'cpu', cores: 1, memoryBytes: 1, concurrency: 1 }
+    const worker = newId()
+    await ledger.workerStarted({ id: worker, ...machine })
+    const { attempt } = (await ledger.begin(given, worker))!
+    const reason = 'it found no room on the GPU beside 2 other runs; it is taken again once it is alone there'
+    await ledger.end({ runId: given, attempt }, { state: 'queued', outcome: 'lost', reason })
+    const run = (await world.send(`/v1/runs/${given}`)).json()
+    expect(run).toMatchObject({ state: 'queued', waiting: reason, attempts: [{ outcome: 'lost', reason }] })
+    const query = 'query ($id: ID!) { run(id: $id) { waiting attempts { reason } log { level text } } }'
+    const { data } = await world.query(query, { id: given })
+    expect(data.run).toEqual({ waiting: reason, attempts: [{ reason }], log: [{ level: 'warn', text: reason }] })
+    await ledger.workerStopped(worker)
+    expect((await world.send(`/v1/runs/${given}`)).json().waiting).toContain('no worker is there')
+    await ledger.requestCancel(given)
+  })
+
   it('finds runs by state, and refuses an id that is none', async () => {
     const { items } = (await world.send('/v1/runs?state=running&state=failed')).json()
     expect(items).toMatchObject([{ id: runId }])

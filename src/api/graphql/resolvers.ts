@@ -99,8 +99,11 @@ async function expectations(run: Run, _asked: unknown, { loaders }: GraphQLParts
 
 const run: Resolvers[string] = {
   from: ({ definition }: Run) => (definition as { from?: From } | null)?.from ?? null,
-  waiting: async (run: Run, _asked: unknown, { loaders }) =>
-    run.state === 'queued' ? whyWaiting(run.needs, (await loaders.workers('all', undefined)) ?? []) : null,
+  async waiting(run: Run, _asked: unknown, { loaders }) {
+    if (run.state !== 'queued') return null
+    const attempts = run.attempt > 0 ? loaders.attempts(run.id, undefined) : undefined
+    return whyWaiting(run.needs, (await loaders.workers('all', undefined)) ?? [], (await attempts)?.at(-1))
+  },
   experiment: (run: Run, _asked: unknown, { loaders }) => loaders.experiment(run.experimentId, undefined),
   attempts: ofRun('attempts'),
   checkpoints: ofRun('checkpoints'),

@@ -52,12 +52,11 @@ async function keptOf({ ledger }: Parts, runId: string) {
 }
 
 /** Why a run that is queued has not begun. */
-async function waitingOf({ ledger }: Parts, { state, needs }: Run): Promise<string | null> {
+async function waitingOf({ ledger }: Parts, { id, state, needs }: Run): Promise<string | null> {
   if (state !== 'queued') return null
-  return whyWaiting(
-    needs,
-    (await ledger.workers()).filter((worker) => worker.state === 'online'),
-  )
+  const [workers, attempts] = await Promise.all([ledger.workers(), ledger.attempts([id])])
+  const online = workers.filter((worker) => worker.state === 'online')
+  return whyWaiting(needs, online, attempts.get(id)?.at(-1))
 }
 
 function serveList(app: FastifyInstance, parts: Parts): void {

@@ -31,7 +31,8 @@ export type Experiment = Prisma.ExperimentModel
 export type Run = Prisma.RunModel
 /**
  * Model Attempt
- * One try at a run; `number` is its fencing epoch, from 1.
+ * One try at a run; `number` is its fencing epoch, from 1. `reason` says why its worker gave the run back, where that is
+ * not to be seen from the outcome.
  */
 export type Attempt = Prisma.AttemptModel
 /**

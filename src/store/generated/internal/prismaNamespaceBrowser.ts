@@ -139,7 +139,8 @@ export const AttemptScalarFieldEnum = {
   startedAt: 'startedAt',
   endedAt: 'endedAt',
   outcome: 'outcome',
-  resumedFrom: 'resumedFrom'
+  resumedFrom: 'resumedFrom',
+  reason: 'reason'
 } as const
 
 export type AttemptScalarFieldEnum = (typeof AttemptScalarFieldEnum)[keyof typeof AttemptScalarFieldEnum]

@@ -14,7 +14,8 @@ import type * as Prisma from "../internal/prismaNamespace.ts"
 
 /**
  * Model Attempt
- * One try at a run; `number` is its fencing epoch, from 1.
+ * One try at a run; `number` is its fencing epoch, from 1. `reason` says why its worker gave the run back, where that is
+ * not to be seen from the outcome.
  */
 export type AttemptModel = runtime.Types.Result.DefaultSelection<Prisma.$AttemptPayload>
 
@@ -44,6 +45,7 @@ export type AttemptMinAggregateOutputType = {
   endedAt: Date | null
   outcome: $Enums.AttemptOutcome | null
   resumedFrom: number | null
+  reason: string | null
 }
 
 export type AttemptMaxAggregateOutputType = {
@@ -54,6 +56,7 @@ export type AttemptMaxAggregateOutputType = {
   endedAt: Date | null
   outcome: $Enums.AttemptOutcome | null
   resumedFrom: number | null
+  reason: string | null
 }
 
 export type AttemptCountAggregateOutputType = {
@@ -65,6 +68,7 @@ export type AttemptCountAggregateOutputType = {
   endedAt: number
   outcome: number
   resumedFrom: number
+  reason: number
   _all: number
 }
 
@@ -87,6 +91,7 @@ export type AttemptMinAggregateInputType = {
   endedAt?: true
   outcome?: true
   resumedFrom?: true
+  reason?: true
 }
 
 export type AttemptMaxAggregateInputType = {
@@ -97,6 +102,7 @@ export type AttemptMaxAggregateInputType = {
   endedAt?: true
   outcome?: true
   resumedFrom?: true
+  reason?: true
 }
 
 export type AttemptCountAggregateInputType = {
@@ -108,6 +114,7 @@ export type AttemptCountAggregateInputType = {
   endedAt?: true
   outcome?: true
   resumedFrom?: true
+  reason?: true
   _all?: true
 }
 
@@ -206,6 +213,7 @@ export type AttemptGroupByOutputType = {
   endedAt: Date | null
   outcome: $Enums.AttemptOutcome | null
   resumedFrom: number | null
+  reason: string | null
   _count: AttemptCountAggregateOutputType | null
   _avg: AttemptAvgAggregateOutputType | null
   _sum: AttemptSumAggregateOutputType | null
@@ -240,6 +248,7 @@ export type AttemptWhereInput = {
   endedAt?: Prisma.DateTimeNullableFilter<"Attempt"> | Date | string | null
   outcome?: Prisma.EnumAttemptOutcomeNullableFilter<"Attempt"> | $Enums.AttemptOutcome | null
   resumedFrom?: Prisma.IntNullableFilter<"Attempt"> | number | null
+  reason?: Prisma.StringNullableFilter<"Attempt"> | string | null
   run?: Prisma.XOR<Prisma.RunScalarRelationFilter, Prisma.RunWhereInput>
 }
 
@@ -252,6 +261,7 @@ export type AttemptOrderByWithRelationInput = {
   endedAt?: Prisma.SortOrderInput | Prisma.SortOrder
   outcome?: Prisma.SortOrderInput | Prisma.SortOrder
   resumedFrom?: Prisma.SortOrderInput | Prisma.SortOrder
+  reason?: Prisma.SortOrderInput | Prisma.SortOrder
   run?: Prisma.RunOrderByWithRelationInput
 }
 
@@ -268,6 +278,7 @@ export type AttemptWhereUniqueInput = Prisma.AtLeast<{
   endedAt?: Prisma.DateTimeNullableFilter<"Attempt"> | Date | string | null
   outcome?: Prisma.EnumAttemptOutcomeNullableFilter<"Attempt"> | $Enums.AttemptOutcome | null
   resumedFrom?: Prisma.IntNullableFilter<"Attempt"> | number | null
+  reason?: Prisma.StringNullableFilter<"Attempt"> | string | null
   run?: Prisma.XOR<Prisma.RunScalarRelationFilter, Prisma.RunWhereInput>
 }, "runId_number">
 
@@ -280,6 +291,7 @@ export type AttemptOrderByWithAggregationInput = {
   endedAt?: Prisma.SortOrderInput | Prisma.SortOrder
   outcome?: Prisma.SortOrderInput | Prisma.SortOrder
   resumedFrom?: Prisma.SortOrderInput | Prisma.SortOrder
+  reason?: Prisma.SortOrderInput | Prisma.SortOrder
   _count?: Prisma.AttemptCountOrderByAggregateInput
   _avg?: Prisma.AttemptAvgOrderByAggregateInput
   _max?: Prisma.AttemptMaxOrderByAggregateInput
@@ -299,6 +311,7 @@ export type AttemptScalarWhereWithAggregatesInput = {
   endedAt?: Prisma.DateTimeNullableWithAggregatesFilter<"Attempt"> | Date | string | null
   outcome?: Prisma.EnumAttemptOutcomeNullableWithAggregatesFilter<"Attempt"> | $Enums.AttemptOutcome | null
   resumedFrom?: Prisma.IntNullableWithAggregatesFilter<"Attempt"> | number | null
+  reason?: Prisma.StringNullableWithAggregatesFilter<"Attempt"> | string | null
 }
 
 export type AttemptCreateInput = {
@@ -309,6 +322,7 @@ export type AttemptCreateInput = {
   endedAt?: Date | string | null
   outcome?: $Enums.AttemptOutcome | null
   resumedFrom?: number | null
+  reason?: string | null
   run: Prisma.RunCreateNestedOneWithoutAttemptsInput
 }
 
@@ -321,6 +335,7 @@ export type AttemptUncheckedCreateInput = {
   endedAt?: Date | string | null
   outcome?: $Enums.AttemptOutcome | null
   resumedFrom?: number | null
+  reason?: string | null
 }
 
 export type AttemptUpdateInput = {
@@ -331,6 +346,7 @@ export type AttemptUpdateInput = {
   endedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   outcome?: Prisma.NullableEnumAttemptOutcomeFieldUpdateOperationsInput | $Enums.AttemptOutcome | null
   resumedFrom?: Prisma.NullableIntFieldUpdateOperationsInput | number | null
+  reason?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   run?: Prisma.RunUpdateOneRequiredWithoutAttemptsNestedInput
 }
 
@@ -343,6 +359,7 @@ export type AttemptUncheckedUpdateInput = {
   endedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   outcome?: Prisma.NullableEnumAttemptOutcomeFieldUpdateOperationsInput | $Enums.AttemptOutcome | null
   resumedFrom?: Prisma.NullableIntFieldUpdateOperationsInput | number | null
+  reason?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
 }
 
 export type AttemptCreateManyInput = {
@@ -354,6 +371,7 @@ export type AttemptCreateManyInput = {
   endedAt?: Date | string | null
   outcome?: $Enums.AttemptOutcome | null
   resumedFrom?: number | null
+  reason?: string | null
 }
 
 export type AttemptUpdateManyMutationInput = {
@@ -364,6 +382,7 @@ export type AttemptUpdateManyMutationInput = {
   endedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   outcome?: Prisma.NullableEnumAttemptOutcomeFieldUpdateOperationsInput | $Enums.AttemptOutcome | null
   resumedFrom?: Prisma.NullableIntFieldUpdateOperationsInput | number | null
+  reason?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
 }
 
 export type AttemptUncheckedUpdateManyInput = {
@@ -375,6 +394,7 @@ export type AttemptUncheckedUpdateManyInput = {
   endedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   outcome?: Prisma.NullableEnumAttemptOutcomeFieldUpdateOperationsInput | $Enums.AttemptOutcome | null
   resumedFrom?: Prisma.NullableIntFieldUpdateOperationsInput | number | null
+  reason?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
 }
 
 export type AttemptListRelationFilter = {
@@ -401,6 +421,7 @@ export type AttemptCountOrderByAggregateInput = {
   endedAt?: Prisma.SortOrder
   outcome?: Prisma.SortOrder
   resumedFrom?: Prisma.SortOrder
+  reason?: Prisma.SortOrder
 }
 
 export type AttemptAvgOrderByAggregateInput = {
@@ -416,6 +437,7 @@ export type AttemptMaxOrderByAggregateInput = {
   endedAt?: Prisma.SortOrder
   outcome?: Prisma.SortOrder
   resumedFrom?: Prisma.SortOrder
+  reason?: Prisma.SortOrder
 }
 
 export type AttemptMinOrderByAggregateInput = {
@@ -426,6 +448,7 @@ export type AttemptMinOrderByAggregateInput = {
   endedAt?: Prisma.SortOrder
   outcome?: Prisma.SortOrder
   resumedFrom?: Prisma.SortOrder
+  reason?: Prisma.SortOrder
 }
 
 export type AttemptSumOrderByAggregateInput = {
@@ -495,6 +518,7 @@ export type AttemptCreateWithoutRunInput = {
   endedAt?: Date | string | null
   outcome?: $Enums.AttemptOutcome | null
   resumedFrom?: number | null
+  reason?: string | null
 }
 
 export type AttemptUncheckedCreateWithoutRunInput = {
@@ -505,6 +529,7 @@ export type AttemptUncheckedCreateWithoutRunInput = {
   endedAt?: Date | string | null
   outcome?: $Enums.AttemptOutcome | null
   resumedFrom?: number | null
+  reason?: string | null
 }
 
 export type AttemptCreateOrConnectWithoutRunInput = {
@@ -545,6 +570,7 @@ export type AttemptScalarWhereInput = {
   endedAt?: Prisma.DateTimeNullableFilter<"Attempt"> | Date | string | null
   outcome?: Prisma.EnumAttemptOutcomeNullableFilter<"Attempt"> | $Enums.AttemptOutcome | null
   resumedFrom?: Prisma.IntNullableFilter<"Attempt"> | number | null
+  reason?: Prisma.StringNullableFilter<"Attempt"> | string | null
 }
 
 export type AttemptCreateManyRunInput = {
@@ -555,6 +581,7 @@ export type AttemptCreateManyRunInput = {
   endedAt?: Date | string | null
   outcome?: $Enums.AttemptOutcome | null
   resumedFrom?: number | null
+  reason?: string | null
 }
 
 export type AttemptUpdateWithoutRunInput = {
@@ -565,6 +592,7 @@ export type AttemptUpdateWithoutRunInput = {
   endedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   outcome?: Prisma.NullableEnumAttemptOutcomeFieldUpdateOperationsInput | $Enums.AttemptOutcome | null
   resumedFrom?: Prisma.NullableIntFieldUpdateOperationsInput | number | null
+  reason?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
 }
 
 export type AttemptUncheckedUpdateWithoutRunInput = {
@@ -575,6 +603,7 @@ export type AttemptUncheckedUpdateWithoutRunInput = {
   endedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   outcome?: Prisma.NullableEnumAttemptOutcomeFieldUpdateOperationsInput | $Enums.AttemptOutcome | null
   resumedFrom?: Prisma.NullableIntFieldUpdateOperationsInput | number | null
+  reason?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
 }
 
 export type AttemptUncheckedUpdateManyWithoutRunInput = {
@@ -585,6 +614,7 @@ export type AttemptUncheckedUpdateManyWithoutRunInput = {
   endedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   outcome?: Prisma.NullableEnumAttemptOutcomeFieldUpdateOperationsInput | $Enums.AttemptOutcome | null
   resumedFrom?: Prisma.NullableIntFieldUpdateOperationsInput | number | null
+  reason?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
 }
 
 
@@ -598,6 +628,7 @@ export type AttemptSelect<ExtArgs extends runtime.Types.Extensions.InternalArgs 
   endedAt?: boolean
   outcome?: boolean
   resumedFrom?: boolean
+  reason?: boolean
   run?: boolean | Prisma.RunDefaultArgs<ExtArgs>
 }, ExtArgs["result"]["attempt"]>
 
@@ -610,6 +641,7 @@ export type AttemptSelectCreateManyAndReturn<ExtArgs extends runtime.Types.Exten
   endedAt?: boolean
   outcome?: boolean
   resumedFrom?: boolean
+  reason?: boolean
   run?: boolean | Prisma.RunDefaultArgs<ExtArgs>
 }, ExtArgs["result"]["attempt"]>
 
@@ -622,6 +654,7 @@ export type AttemptSelectUpdateManyAndReturn<ExtArgs extends runtime.Types.Exten
   endedAt?: boolean
   outcome?: boolean
   resumedFrom?: boolean
+  reason?: boolean
   run?: boolean | Prisma.RunDefaultArgs<ExtArgs>
 }, ExtArgs["result"]["attempt"]>
 
@@ -634,9 +667,10 @@ export type AttemptSelectScalar = {
   endedAt?: boolean
   outcome?: boolean
   resumedFrom?: boolean
+  reason?: boolean
 }
 
-export type AttemptOmit<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetOmit<"runId" | "number" | "workerId" | "engine" | "startedAt" | "endedAt" | "outcome" | "resumedFrom", ExtArgs["result"]["attempt"]>
+export type AttemptOmit<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetOmit<"runId" | "number" | "workerId" | "engine" | "startedAt" | "endedAt" | "outcome" | "resumedFrom" | "reason", ExtArgs["result"]["attempt"]>
 export type AttemptInclude<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = {
   run?: boolean | Prisma.RunDefaultArgs<ExtArgs>
 }
@@ -661,6 +695,7 @@ export type $AttemptPayload<ExtArgs extends runtime.Types.Extensions.InternalArg
     endedAt: Date | null
     outcome: $Enums.AttemptOutcome | null
     resumedFrom: number | null
+    reason: string | null
   }, ExtArgs["result"]["attempt"]>
   composites: {}
 }
@@ -1093,6 +1128,7 @@ export interface AttemptFieldRefs {
   readonly endedAt: Prisma.FieldRef<"Attempt", 'DateTime'>
   readonly outcome: Prisma.FieldRef<"Attempt", 'AttemptOutcome'>
   readonly resumedFrom: Prisma.FieldRef<"Attempt", 'Int'>
+  readonly reason: Prisma.FieldRef<"Attempt", 'String'>
 }
     
 
