@@ -87,6 +87,9 @@ export class NoRoom extends GestaltError {
   readonly status = 507
 }
 
+/** The memory of a GPU is full: where others have a part of it, the same may find room once they are gone. */
+export class GpuFull extends NoRoom {}
+
 /** A setting of this process is wrong: correct the environment and start again. */
 export class Misconfigured extends GestaltError {
   readonly code = 'misconfigured'

@@ -1,6 +1,6 @@
 import { createRequire } from 'node:module'
 import type { InferenceSession, Tensor } from 'onnxruntime-node'
-import { NoRoom, Unavailable } from '../../errors.ts'
+import { GpuFull, NoRoom, Unavailable } from '../../errors.ts'
 import type { Dtype, Numbers } from '../recording/record.ts'
 import type { Model } from './emitter.ts'
 import { encodeModel } from './encode.ts'
@@ -95,17 +95,21 @@ function sessionOptions(threads: number) {
   }
 }
 
+const smaller = 'take smaller batches or smaller images'
+
 /** An error of the runtime as one that says which kernel failed and what can be done. */
-export function explain(error: unknown): Error {
+export function explain(error: unknown, onGpu = false): Error {
   const message = error instanceof Error ? error.message : String(error)
   const kernel = /[Nn]ame:\s*'([^/']+)\//.exec(message)?.[1] ?? /\(([A-Za-z0-9_]+)\/[A-Za-z]+\/\d+\)/.exec(message)?.[1]
   const place = kernel ? ` in ${kernel}` : ''
   if (/bad[ _]alloc|[Ff]ailed to allocate|out of memory/i.test(message))
-    return new NoRoom(
-      `memory ran out while the engine computed${place}`,
-      'take smaller batches or smaller images, or give the process more memory',
-      { cause: error },
-    )
+    return onGpu && !/bad[ _]alloc/.test(message)
+      ? new GpuFull(`the memory of the GPU ran out${place}: ${message}`, `${smaller}, or a GPU with more memory`, {
+          cause: error,
+        })
+      : new NoRoom(`memory ran out while the engine computed${place}`, `${smaller}, or give the process more memory`, {
+          cause: error,
+        })
   // A fault of the numbers: it would be one on every engine.
   if (/out of (data )?bounds|out of range/i.test(message))
     return new Unavailable(

@@ -1,4 +1,4 @@
-import { NoRoom, TooLarge } from '../../errors.ts'
+import { GpuFull, TooLarge } from '../../errors.ts'
 import type { Block } from '../recording/computer.ts'
 import type { Gpu } from './device.ts'
 import type { Part } from './families.ts'
@@ -92,7 +92,7 @@ export class Buffers {
   }
 
   /**
-   * All that is wanted, or nothing. Throws TooLarge where the device has no buffers of that size, NoRoom where its
+   * All that is wanted, or nothing. Throws TooLarge where the device has no buffers of that size, GpuFull where its
    * memory does not suffice; both say for what, and with a batch that would fit where `batch` is told and tensors whose
    * first side it is are to blame.
    */
@@ -129,10 +129,10 @@ export class Buffers {
   }
 
   /** Only tensors whose first side is the batch would be smaller with it. */
-  private noRoom(wanted: readonly Wanted[], lacking: readonly Wanted[], batch: number | undefined): NoRoom {
+  private noRoom(wanted: readonly Wanted[], lacking: readonly Wanted[], batch: number | undefined): GpuFull {
     const { bytes, what } = largestOf(lacking)
     const scaling = total(wanted.filter(({ what: { shape } }) => shape[0] === batch))
-    return new NoRoom(
+    return new GpuFull(
       `the memory of ${this.gpu.name} ran out: ${what.name} needs ${gigabytes(bytes)}, ` +
         `of ${gigabytes(total(wanted))} that are wanted at once beside ${gigabytes(this.usedBytes)} in use`,
       cureFor(scaling > 0 ? batch : undefined, 1 - total(lacking) / scaling),

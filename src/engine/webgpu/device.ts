@@ -1,5 +1,5 @@
 /// <reference types="@webgpu/types" />
-import { type GestaltError, GpuLost, NoRoom, Unavailable } from '../../errors.ts'
+import { type GestaltError, GpuFull, GpuLost, NoRoom, Unavailable } from '../../errors.ts'
 import { chosenOf, listAdapters, loadDawn, type Opened, openAdapter } from './adapters.ts'
 import { nothingFound, onlySoftware } from './diagnosis.ts'
 import { Rest } from './rest.ts'
@@ -87,7 +87,7 @@ const roomCure = 'lower training.batchSize or use a smaller net, or a GPU with m
 function failureOf(error: GPUError, name: string): GestaltError {
   const text = error.message.split('\n')[0]!.slice(0, 400)
   if (error.constructor.name === 'GPUOutOfMemoryError')
-    return new NoRoom(`the memory of the GPU ${name} does not suffice: ${text}`, roomCure)
+    return new GpuFull(`the memory of the GPU ${name} does not suffice: ${text}`, roomCure)
   return new Unavailable(
     `the GPU ${name} refuses what it is told: ${text}`,
     'the run is taken up again from its checkpoint; if it happens again, update the driver or set GESTALT_ENGINE',

@@ -1,4 +1,4 @@
-import { NoRoom } from '../../errors.ts'
+import { GpuFull } from '../../errors.ts'
 import type { Buffers, GpuBlock } from './buffers.ts'
 import type { Gpu } from './device.ts'
 import type { Traffic } from './traffic.ts'
@@ -123,7 +123,7 @@ export class Reader {
     for (const { reject } of wanted) reject(this.gpu.failure ?? error)
   }
 
-  /** Where there is no memory for it, what lies idle is given up. Throws NoRoom where that does not suffice. */
+  /** Where there is no memory for it, what lies idle is given up. Throws GpuFull where that does not suffice. */
   private async target(bytes: number): Promise<GPUBuffer> {
     const size = Math.max(256, 2 ** Math.ceil(Math.log2(bytes)))
     const known = this.idle.get(size)?.pop()
@@ -139,7 +139,7 @@ export class Reader {
       if (found) return found
     }
     this.gpu.check()
-    throw new NoRoom(
+    throw new GpuFull(
       `there is no memory for ${(wanted / 2 ** 20).toFixed(1)} MiB that are read from ${this.gpu.name}`,
       'let fewer runs share this machine and its GPU (GESTALT_CONCURRENCY, GESTALT_GPU_SLOTS), or take a smaller net',
     )

@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import { type OnnxEngine, startOnnx } from '../../../src/engine/onnx/index.ts'
-import { type Feeds, loadPackage, openRuntime, type RuntimePackage } from '../../../src/engine/onnx/runtime.ts'
-import { NoRoom, TooLarge, Unavailable } from '../../../src/errors.ts'
+import { explain, type Feeds, loadPackage, openRuntime, type RuntimePackage } from '../../../src/engine/onnx/runtime.ts'
+import { GpuFull, NoRoom, TooLarge, Unavailable } from '../../../src/errors.ts'
 import { tf } from '../../../src/tf.ts'
 
 const installed = loadPackage()
@@ -128,6 +128,16 @@ describe('an error of the runtime', () => {
     await start(failing("Non-zero status code returned while running Conv node. Name:'Conv2D/Conv/1' std::bad_alloc"))
     const y = tf.square(tf.tensor1d([1]))
     expect(() => y.dataSync()).toThrow(NoRoom)
+  })
+
+  it('tells the memory of a GPU from that of the process', () => {
+    const full = new Error("Name:'Conv2D/Conv/1' CUDA failure 2: out of memory ; GPU=0")
+    expect(explain(full, true)).toBeInstanceOf(GpuFull)
+    expect(explain(full, true).message).toMatch(/^the memory of the GPU ran out in Conv2D: .*CUDA failure 2/)
+    for (const error of [explain(full), explain(new Error('std::bad_alloc'), true)]) {
+      expect(error).toBeInstanceOf(NoRoom)
+      expect(error).not.toBeInstanceOf(GpuFull)
+    }
   })
 
   it('is told before it happens where a tensor would be too large', async () => {

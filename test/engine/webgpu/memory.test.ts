@@ -6,7 +6,7 @@ import { Buffers } from '../../../src/engine/webgpu/buffers.ts'
 import { type GpuEngine, startWebGpu } from '../../../src/engine/webgpu/index.ts'
 import { Reader } from '../../../src/engine/webgpu/reading.ts'
 import { noTraffic } from '../../../src/engine/webgpu/traffic.ts'
-import { NoRoom, TooLarge } from '../../../src/errors.ts'
+import { GpuFull, TooLarge } from '../../../src/errors.ts'
 import { npid } from '../../../src/models/methods/npid.ts'
 import { tf } from '../../../src/tf.ts'
 import { buildTiny } from '../../models/tiny.ts'
@@ -182,7 +182,7 @@ describe.runIf(hasSwiftShader)('memory on WebGPU', () => {
       return tf.softmax(tf.add(tf.mul(a, b), tf.sin(a))).sum()
     })
     const error = await sum.data().catch((thrown) => thrown)
-    expect(error).toBeInstanceOf(NoRoom)
+    expect(error).toBeInstanceOf(GpuFull)
     expect(error.message).toMatch(/ran out: .*\[16384, 16384\].* needs 1.00 GiB, of 2.00 GiB that are wanted at once/)
     expect(engine.gpu.failure).toBeUndefined()
     const two = tf.tidy(() => tf.neg(tf.tensor1d([-2])))
@@ -236,7 +236,7 @@ describe.runIf(hasSwiftShader)('memory on WebGPU', () => {
         cure: expect.stringMatching(/^a batch of at most 1 in place of 8 would fit/),
       })
       expect(buffers.usedBytes).toBe(usedBytes)
-      await expect(buffers.take([of(2 ** 30)])).rejects.toThrow(NoRoom)
+      await expect(buffers.take([of(2 ** 30)])).rejects.toThrow(GpuFull)
       expect(buffers.bytes).toBe(usedBytes)
       for (const block of last) buffers.give(block)
     })

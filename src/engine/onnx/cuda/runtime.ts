@@ -134,7 +134,7 @@ export class DeviceRuntime {
         },
       }
     } catch (error) {
-      throw explain(error)
+      throw explain(error, this.place.memory === 'Cuda')
     }
   }
 
@@ -170,7 +170,7 @@ export class DeviceRuntime {
       if (handles.length > 0) api.do('AllocatorFree', this.allocator, at)
       return handles
     } catch (error) {
-      throw explain(error)
+      throw explain(error, this.place.memory === 'Cuda')
     } finally {
       api.end('ClearBoundInputs', binding)
       api.end('ClearBoundOutputs', binding)
