@@ -97,8 +97,14 @@ export async function startRecording(options: RecordingOptions): Promise<Recordi
   if (tf.findBackendFactory(name)) tf.removeBackend(name)
   registerKernels(name, traces)
   tf.registerBackend(name, () => backend, 0)
-  await tf.setBackend(name)
-  const undo = [computeAfterSteps(backend), installGradients()]
+  const undo: (() => void)[] = []
+  try {
+    await tf.setBackend(name)
+    undo.push(computeAfterSteps(backend), installGradients())
+  } catch (error) {
+    tf.removeBackend(name)
+    throw error
+  }
   return {
     stats: () => backend.stats(),
     resetStats: () => backend.resetStats(),

@@ -1,5 +1,5 @@
 /// <reference types="@webgpu/types" />
-import { type GestaltError, GpuFull, GpuLost, NoRoom, Unavailable } from '../../errors.ts'
+import { type GestaltError, GpuFull, GpuLost, Unavailable } from '../../errors.ts'
 import { chosenOf, listAdapters, loadDawn, type Opened, openAdapter } from './adapters.ts'
 import { nothingFound, onlySoftware } from './diagnosis.ts'
 import { Rest } from './rest.ts'

@@ -116,9 +116,14 @@ export async function startWebGpu(options: WebGpuOptions = {}): Promise<GpuEngin
       'train in single precision: training.precision "single", or on another GPU',
     )
   }
-  const computer = new GpuComputer(gpu, { profiled, half, brief })
-  const engine = await startRecording({ name: 'webgpu', traces, computer, onFallback })
-  const { buffers, profile, traffic } = computer.world
-  const memory = () => ({ used: buffers.usedBytes, all: buffers.bytes })
-  return { ...engine, gpu, profile, memory, traffic: () => ({ ...traffic }) }
+  try {
+    const computer = new GpuComputer(gpu, { profiled, half, brief })
+    const engine = await startRecording({ name: 'webgpu', traces, computer, onFallback })
+    const { buffers, profile, traffic } = computer.world
+    const memory = () => ({ used: buffers.usedBytes, all: buffers.bytes })
+    return { ...engine, gpu, profile, memory, traffic: () => ({ ...traffic }) }
+  } catch (error) {
+    gpu.close()
+    throw error
+  }
 }

@@ -5,7 +5,9 @@ import { pathToFileURL } from 'node:url'
 import { afterEach, describe, expect, it } from 'vitest'
 import { chosenOf, isSoftware, loadDawn, openAdapter } from '../../../src/engine/webgpu/adapters.ts'
 import { type Gpu, openGpu } from '../../../src/engine/webgpu/device.ts'
-import { NoRoom, Unavailable } from '../../../src/errors.ts'
+import { startWebGpu } from '../../../src/engine/webgpu/index.ts'
+import { GpuFull, NoRoom, Unavailable } from '../../../src/errors.ts'
+import { tf } from '../../../src/tf.ts'
 import { hasSwiftShader, onlySwiftShader, swiftShaderChoice } from '../../swiftshader.ts'
 
 onlySwiftShader()
@@ -160,7 +162,7 @@ describe.skipIf(!hasSwiftShader)('a GPU', () => {
       if (i % 1000 === 0) await new Promise((resolve) => setTimeout(resolve))
     }
     const failure = await lost
-    expect(failure).toBeInstanceOf(NoRoom)
+    expect(failure).toBeInstanceOf(GpuFull)
     expect(failure.message).toMatch(/memory of the GPU SwiftShader.*does not suffice/)
     expect(failure.cure).toContain('training.batchSize')
   })
@@ -183,5 +185,28 @@ describe.skipIf(!hasSwiftShader)('a GPU', () => {
     gpu!.close()
     await device.lost
     expect(gpu!.failure).toBeUndefined()
+  })
+
+  it('is given back where tfjs cannot be made to compute on it', async () => {
+    await open()
+    const devices: GPUDevice[] = []
+    const { requestDevice } = GPUAdapter.prototype
+    GPUAdapter.prototype.requestDevice = async function (...given) {
+      const device = await requestDevice.apply(this, given)
+      devices.push(device)
+      return device
+    }
+    const { prototype } = tf.Optimizer
+    const { minimize } = prototype
+    Object.defineProperty(prototype, 'minimize', { writable: false })
+    try {
+      await expect(startWebGpu({ choice: swiftShaderChoice })).rejects.toThrow(TypeError)
+    } finally {
+      Object.defineProperty(prototype, 'minimize', { value: minimize, writable: true })
+      GPUAdapter.prototype.requestDevice = requestDevice
+    }
+    expect(devices).toHaveLength(1)
+    expect(await devices[0]!.lost).toMatchObject({ reason: 'destroyed' })
+    expect(tf.findBackendFactory('webgpu')).toBeNull()
   })
 })
