@@ -196,7 +196,8 @@ export async function startWorker(config: Config): Promise<RunningWorker> {
     const onGpu = gpu !== undefined || choice.engine.name === 'webgpu'
     const environment = childEnvironment(config.engineThreads, { onGpu })
     const placing = { workerId: id, offer, version: softwareVersion() }
-    const supervisor = new Supervisor({ ...placing, ledger, queue, config, choice, environment, log, tracing })
+    const computing = { choice, environment, lookAtGpu: gpu?.look }
+    const supervisor = new Supervisor({ ...placing, ...computing, ledger, queue, config, log, tracing })
     const watch = gpu?.watch((usage) => supervisor.measured(usage))
     closings.push(async () => watch?.close())
     const listener = await listenForCancels(database.url, supervisor, ledger)

@@ -136,6 +136,12 @@ export function whyUnreadable(definition: unknown, { software }: Partial<Needs>,
   }
 }
 
+/** A run as a worker counts it. */
+export interface Load extends Partial<Needs> {
+  /** Whether it found no room there beside others, whatever it was to take: it computes there alone, or not at all. */
+  alone?: boolean
+}
+
 /** Bytes of a worker's GPU that a run counts as; every run of a worker with a GPU computes on it. */
 function gpuShare({ gpuMemory }: Partial<Needs>, offer: Offer): number {
   return gpuMemory ?? Math.floor((offer.gpuMemory ?? 0) / (offer.gpuSlots ?? 1))
@@ -145,10 +151,11 @@ function gpuShare({ gpuMemory }: Partial<Needs>, offer: Offer): number {
  * Bytes of its GPU that a worker which performs these can give a further run; undefined where it has none or does not
  * know. `cardFree`: what nobody uses of the card's memory, as measured: other programs may take of it.
  */
-export function gpuLeft(offer: Offer, live: readonly Partial<Needs>[], cardFree = Infinity): number | undefined {
-  if (!offer.gpu || offer.gpuMemory === undefined) return undefined
-  const promised = live.reduce((sum, each) => sum + gpuShare(each, offer), 0)
-  return Math.max(0, Math.min(offer.gpuMemory - promised, cardFree))
+export function gpuLeft(offer: Offer, live: readonly Load[], cardFree = Infinity): number | undefined {
+  const { gpu, gpuMemory } = offer
+  if (!gpu || gpuMemory === undefined) return undefined
+  const promised = live.reduce((sum, each) => sum + (each.alone ? gpuMemory : gpuShare(each, offer)), 0)
+  return Math.max(0, Math.min(gpuMemory - promised, cardFree))
 }
 
 /** Of a card's memory, at most: what its driver keeps while nobody computes on it. */
@@ -158,12 +165,10 @@ export const driverBytes = (bytes: number) => Math.min(2 ** 30, bytes / 20)
  * Why a worker that performs these has no memory for one more now; undefined where it has. Who is alone may take all
  * that there is, unless it says how much of the GPU it needs and others than our runs have that.
  */
-export function whyNoRoom(
-  needs: Partial<Needs>,
-  offer: Offer,
-  live: readonly Partial<Needs>[],
-  cardFree?: number,
-): string | undefined {
+export function whyNoRoom(needs: Load, offer: Offer, live: readonly Load[], cardFree?: number): string | undefined {
+  if (needs.alone && live.length > 0)
+    return 'it found no room on the GPU, which others had a part of, and is taken again once it is alone here'
+  if (live.some(({ alone }) => alone)) return 'a run is at work here that found no room on the GPU beside others'
   const taken = live.reduce((sum, each) => sum + (each.memoryBytes ?? 0), 0)
   if (live.length > 0 && taken + (needs.memoryBytes ?? 0) > offer.memoryBytes)
     return 'the runs at work here leave too little memory for it'

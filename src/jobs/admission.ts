@@ -1,5 +1,13 @@
 import type { Logger } from '../experiments/context.ts'
-import { gpuLeft, type Needs, type Offer, whyNoRoom, whyUnfit, whyUnreadable } from '../experiments/placement.ts'
+import {
+  gpuLeft,
+  type Load,
+  type Needs,
+  type Offer,
+  whyNoRoom,
+  whyUnfit,
+  whyUnreadable,
+} from '../experiments/placement.ts'
 import type { GpuState } from '../store/rows.ts'
 import { gpuPause } from './failures.ts'
 import type { GpuUsage } from './gpu-watch.ts'
@@ -8,7 +16,7 @@ import type { GpuUsage } from './gpu-watch.ts'
 type Wanting = { id: string; priority: number; needs: Partial<Needs> }
 
 /** What is at work here, as far as it takes room. */
-type Live = readonly Partial<Needs>[]
+type Live = readonly Load[]
 
 export interface AdmissionOptions {
   /** What this worker has; without it every run is taken. */
@@ -37,6 +45,8 @@ export class Admission {
   private usage: GpuUsage = {}
   /** Why the GPU did not serve, how often in a row, and until when no run is taken: all of them compute on it. */
   private fault: { reason: string; times: number; until: number } | undefined
+  /** Runs that found no room on the GPU, which others had a part of. */
+  private readonly crowded = new Set<string>()
   /** The run whose turn it is, and which has no room here beside what is at work. */
   private squeezed: { run: Wanting; since: number } | undefined
 
@@ -77,9 +87,27 @@ export class Admission {
     const offer = this.offerNow()
     if (!offer || free <= 0) return []
     const fitting = waiting.filter(({ id, needs }) => !this.unreadable.has(id) && whyUnfit(needs, offer).length === 0)
-    const first = fitting.find(({ needs }) => this.isSqueezed(needs, offer, live))
+    const first = fitting.find((run) => this.isSqueezed(run, offer, live))
     if (first?.id !== this.squeezed?.run.id) this.squeezed = first && { run: first, since: Date.now() }
     return fitting.filter((run) => !this.whyFull(run, offer, live)).slice(0, free)
+  }
+
+  /** A run as it counts here. */
+  load({ id, needs }: Pick<Wanting, 'id' | 'needs'>): Load {
+    return this.crowded.has(id) ? { ...needs, alone: true } : needs
+  }
+
+  /** A run found no room on the GPU beside others: it is taken again where it is alone, and its turn has come. */
+  foundNoRoom(run: Wanting): void {
+    const [oldest] = this.crowded
+    if (oldest !== undefined && this.crowded.size >= mostRemembered) this.crowded.delete(oldest)
+    this.crowded.add(run.id)
+    this.squeezed ??= { run, since: Date.now() }
+  }
+
+  /** A run has come to an end here. */
+  ended(runId: string): void {
+    this.crowded.delete(runId)
   }
 
   measured(usage: GpuUsage): void {
@@ -115,16 +143,18 @@ export class Admission {
   }
 
   /** Whether a run has no room beside what is at work, and would have it alone, as far as other programs leave it. */
-  private isSqueezed(needs: Partial<Needs>, offer: Offer, live: Live): boolean {
+  private isSqueezed(run: Wanting, offer: Offer, live: Live): boolean {
     const { freeBytes } = this.usage
+    const needs = this.load(run)
     const ours = (gpuLeft(offer, []) ?? 0) - (gpuLeft(offer, live) ?? 0)
     const alone = freeBytes === undefined ? undefined : freeBytes + ours
     return !!whyNoRoom(needs, offer, live, freeBytes) && !whyNoRoom(needs, offer, [], alone)
   }
 
   /** Why there is no room for a run; one that is overtaken for too long has the room kept for it. */
-  private whyFull({ id, priority, needs }: Wanting, offer: Offer, live: Live): string | undefined {
-    const noRoom = whyNoRoom(needs, offer, live, this.usage.freeBytes)
+  private whyFull(run: Wanting, offer: Offer, live: Live): string | undefined {
+    const { id, priority } = run
+    const noRoom = whyNoRoom(this.load(run), offer, live, this.usage.freeBytes)
     const { squeezed } = this
     if (noRoom || !squeezed || squeezed.run.id === id || priority > squeezed.run.priority) return noRoom
     if (Date.now() - squeezed.since < overtakingSeconds * 1000) return undefined

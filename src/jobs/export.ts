@@ -36,7 +36,7 @@ function outcome(ending: Ending): number {
   if (said?.type === 'exported') return said.size
   if (said?.type === 'refused') throw new InvalidDefinition(said.faults, 'the export')
   if (said?.type === 'failed') throw errorOf(said.failure)
-  const memory = memoryFailure(ending)
+  const memory = memoryFailure(ending)?.failure
   if (memory) throw new Unavailable(memory.message, 'give the server more memory, or export on another one')
   throw new Unavailable(
     `the process that exported ended without a word (${ending.signal ?? ending.code}): ${ending.lastWords.slice(-2).join(' | ')}`,

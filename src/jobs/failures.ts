@@ -1,4 +1,4 @@
-import { GestaltError, GpuLost, Unavailable } from '../errors.ts'
+import { GestaltError, GpuFull, GpuLost, Unavailable } from '../errors.ts'
 import type { Failure } from '../experiments/run.ts'
 import type { Ending } from './child-process.ts'
 
@@ -38,7 +38,7 @@ const gpuMemoryCure =
   'on it (GESTALT_GPU_SLOTS)'
 
 /** Which memory ran out shows in the words of whoever wanted it. */
-const cureOf = (said: string) => (/\b(gpu|vram|vulkan|device memory)\b|cuda/i.test(said) ? gpuMemoryCure : memoryCure)
+const ofGpu = (said: string) => /\b(gpu|vram|vulkan|device memory)\b|cuda/i.test(said)
 
 interface Judged {
   failure: Failure
@@ -46,6 +46,14 @@ interface Judged {
   again: boolean
   /** Whether the GPU that computed failed. */
   gpuLost?: true
+  /** Whether the GPU that computed had no room, of which it might have more while others do not compute there. */
+  gpuFull?: true
+}
+
+function outOfMemoryFailure(message: string, words: string): Pick<Judged, 'failure' | 'gpuFull'> {
+  const full = ofGpu(words)
+  const failure = { code: 'out-of-memory', message, cure: full ? gpuMemoryCure : memoryCure }
+  return full ? { failure, gpuFull: true } : { failure }
 }
 
 /** An error as its owner reads it, without a stack trace, and what may help. */
@@ -54,15 +62,19 @@ export function failureOf(error: unknown): Judged {
   if (error instanceof GestaltError) {
     const failure = { code: error.code, message: error.message, cure: error.cure }
     const lost = error instanceof GpuLost || (error instanceof Unavailable && gpuFailed.test(error.message))
-    return { failure, again: error instanceof Unavailable, ...(lost ? { gpuLost: true } : {}) }
+    const full = error instanceof GpuFull
+    return {
+      ...{ failure, again: error instanceof Unavailable },
+      ...(lost ? { gpuLost: true } : {}),
+      ...(full ? { gpuFull: true } : {}),
+    }
   }
   if (code === 'ENOSPC' || code === 'EFBIG' || code === 'EDQUOT') {
     const cure = 'free space on the disk of the object store, then submit it again'
     return { failure: { code: 'no-room', message: `there is no room left: ${message}`, cure }, again: false }
   }
   const said = error instanceof Error ? error.message : String(error)
-  if (outOfMemory.test(said))
-    return { failure: { code: 'out-of-memory', message: `memory ran out: ${said}`, cure: cureOf(said) }, again: false }
+  if (outOfMemory.test(said)) return { ...outOfMemoryFailure(`memory ran out: ${said}`, said), again: false }
   if (gpuFailed.test(said)) return failureOf(new GpuLost(`the GPU failed: ${said}`, gpuFailedCure))
   const cure = "this is a fault in Gestalt rather than in the definition: the worker's log has the details"
   return { failure: { code: 'internal', message: said, cure }, again: false }
@@ -72,11 +84,11 @@ export function failureOf(error: unknown): Judged {
  * The failure of a child that broke off because it was given no more memory; undefined where it ended otherwise. It
  * would break off again. One that the system killed may have paid for a neighbour, and is tried again.
  */
-export function memoryFailure({ code, signal, lastWords }: Ending): Failure | undefined {
+export function memoryFailure({ code, signal, lastWords }: Ending): Pick<Judged, 'failure' | 'gpuFull'> | undefined {
   if (signal === 'SIGKILL' || !outOfMemory.test(lastWords.join('\n'))) return undefined
   const words = lastWords.findLast((line) => outOfMemory.test(line))!
   const message = `memory ran out, and the process that performed it broke off (${signal ?? `exit code ${code}`}): ${words}`
-  return { code: 'out-of-memory', message: message.slice(0, 600), cure: cureOf(words) }
+  return outOfMemoryFailure(message.slice(0, 600), words)
 }
 
 /** What became of a run whose children ended without a word, `losses` times in a row. */

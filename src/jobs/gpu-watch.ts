@@ -15,6 +15,8 @@ export interface Gpu {
   name: string
   /** Of its memory; absent where neither the engine nor nvidia-smi knows. */
   memoryBytes?: number
+  /** Measures it once, now. */
+  look(): Promise<GpuUsage>
   /** Measures it now and every few seconds. */
   watch(onUsage: (usage: GpuUsage) => void): { close(): Promise<void> }
 }
@@ -76,7 +78,8 @@ export async function findGpu(engine: EngineRecord, options: GpuOptions): Promis
   const { environment, log, seconds = 5, patience = { first: 20, later: 5 } } = options
   const say = saying(log)
   const own = { name: engine.device, memoryBytes: engine.gpuMemory }
-  if (otherVendors.test(engine.device)) return { ...own, watch: () => ({ close: async () => {} }) }
+  if (otherVendors.test(engine.device))
+    return { ...own, look: async () => ({}), watch: () => ({ close: async () => {} }) }
   const ask = (limit: number, signal?: AbortSignal) => askCards({ environment, seconds: limit, signal })
   const meant = (answer: Answer) => ('cards' in answer ? likelyCards(answer.cards, engine, environment) : [])
   const first = await ask(patience.first, options.signal)
@@ -84,6 +87,11 @@ export async function findGpu(engine: EngineRecord, options: GpuOptions): Promis
   return {
     name: common(cards, 'name') ?? own.name,
     memoryBytes: common(cards, 'memoryBytes') ?? own.memoryBytes,
+    async look() {
+      if ('absent' in first && first.absent) return {}
+      const answer = await ask(patience.later)
+      return 'cards' in answer ? usageOf(meant(answer), say) : {}
+    },
     watch(onUsage) {
       const halt = new AbortController()
       let known: Answer | undefined = first

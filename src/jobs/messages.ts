@@ -83,8 +83,11 @@ export type FromChild =
   /** What was asked cannot be: each place, and what would be right. */
   | { type: 'refused'; faults: readonly Fault[] }
   | { type: 'stopped'; reason: StopReason }
-  /** `again`: what was missing may be there later. `gpuLost`: the GPU failed that it computed on. */
-  | { type: 'failed'; failure: Failure; again: boolean; gpuLost?: true }
+  /**
+   * `again`: what was missing may be there later. `gpuLost`: the GPU failed that it computed on. `gpuFull`: it had no
+   * room left for what an emptier one may have.
+   */
+  | { type: 'failed'; failure: Failure; again: boolean; gpuLost?: true; gpuFull?: true }
   | { type: 'superseded' }
   /** A GPU was asked for, or is what this worker has, and what computes here now is none. */
   | { type: 'lacks-gpu'; reason: string }

@@ -1,6 +1,6 @@
 import type { EngineChoice } from '../engine/choice.ts'
 import type { Logger, StopReason } from '../experiments/context.ts'
-import type { Needs } from '../experiments/placement.ts'
+import type { Load } from '../experiments/placement.ts'
 import type { Failure } from '../experiments/run.ts'
 import type { Fence, Ledger, Outcome, Run } from '../store/ledger.ts'
 import type { GpuState } from '../store/rows.ts'
@@ -8,6 +8,7 @@ import type { Waiting } from '../store/workers.ts'
 import { type Span, type Tracing, untraced } from '../tracing.ts'
 import { Admission, type AdmissionOptions } from './admission.ts'
 import { type Child, type Ending, startChild } from './child-process.ts'
+import { crowdedDelay, crowdedFailure, crowdedReason, crowdOf } from './crowded.ts'
 import { crashFailure, memoryCure, memoryFailure, mostLosses, retryDelay, vanishedFailure } from './failures.ts'
 import type { GpuUsage } from './gpu-watch.ts'
 import type { ChildConfig } from './messages.ts'
@@ -21,6 +22,8 @@ export interface SupervisorOptions extends AdmissionOptions {
   config: Omit<ChildConfig, 'objectsPatienceSeconds'>
   /** What the worker found to work; without it each child chooses for itself. */
   choice?: EngineChoice
+  /** Measures the GPU that its runs compute on, where it can be measured. */
+  lookAtGpu?: (() => Promise<GpuUsage>) | undefined
   environment: NodeJS.ProcessEnv
   /** Nothing is traced without. */
   tracing?: Tracing
@@ -34,9 +37,12 @@ export interface SupervisorOptions extends AdmissionOptions {
 interface Live {
   attempt: number
   /** Once it is clear that this worker takes it. */
-  needs?: Partial<Needs>
+  load?: Load
   span?: Span
-  child?: Child
+  /** While it is at work. */
+  child?: Child | undefined
+  /** Most others that were at work at once while it was. */
+  beside: number
   reason?: StopReason
   killer?: NodeJS.Timeout
 }
@@ -46,6 +52,8 @@ interface Verdict {
   outcome: Outcome | undefined
   /** Seconds before a next attempt. */
   delay?: number
+  /** Whether the next one here has the GPU for itself. */
+  alone?: true
 }
 
 const released: Outcome = { state: 'queued', outcome: 'released' }
@@ -109,7 +117,7 @@ export class Supervisor {
   async handle({ runId }: { runId: string }): Promise<'given back' | undefined> {
     const { ledger, workerId, log } = this.options
     if (this.halt.signal.aborted || this.live.has(runId)) return
-    const place: Live = { attempt: 0 }
+    const place: Live = { attempt: 0, beside: 0 }
     this.live.set(runId, place)
     try {
       if (!(await this.suits(runId, place))) return 'given back'
@@ -134,12 +142,12 @@ export class Supervisor {
     const run = (await this.patiently(() => this.options.ledger.runs([runId]))).get(runId)
     if (run?.state !== 'queued') return true
     if (!this.admission.admits(run, this.others(runId))) return false
-    place.needs = run.needs
+    place.load = this.admission.load(run)
     return true
   }
 
-  private others(runId?: string): Partial<Needs>[] {
-    return [...this.live].flatMap(([id, { needs }]) => (needs && id !== runId ? [needs] : []))
+  private others(runId?: string): Load[] {
+    return [...this.live].flatMap(([id, { load }]) => (load && id !== runId ? [load] : []))
   }
 
   /** Of runs that wait, those that this worker has room for now, at most as many as it could begin. */
@@ -194,7 +202,14 @@ export class Supervisor {
     place.killer = setTimeout(() => child.kill(), (this.options.graceSeconds ?? 20) * 1000)
   }
 
-  private async attempt({ id: runId, definition, needs }: Run, place: Live): Promise<Verdict> {
+  /** Each of the runs at work may take of the GPU what another needs. */
+  private countNeighbours(): void {
+    const atWork = [...this.live.values()].filter(({ child }) => child)
+    for (const place of atWork) place.beside = Math.max(place.beside, atWork.length - 1)
+  }
+
+  private async attempt(run: Run, place: Live): Promise<Verdict> {
+    const { id: runId, definition, needs } = run
     const { ledger, environment, log } = this.options
     if (place.reason) return { outcome: stopped[place.reason] }
     const losses = await this.patiently(() => ledger.losses(runId))
@@ -211,24 +226,29 @@ export class Supervisor {
     })
     log.info(`run ${runId}: attempt ${attempt} started in process ${child.pid}`)
     place.child = child
+    this.countNeighbours()
     if (place.reason) this.press(place, child, place.reason)
     const ending = await child.ended
+    place.child = undefined
     if (!ending.said) log.warn(`run ${runId}: process ${child.pid} was lost (${ending.signal ?? ending.code})`)
     if (!ending.said && ending.signal === 'SIGKILL' && !place.reason)
       log.warn(`run ${runId}: if nobody killed it, the system did for want of memory: ${memoryCure}`)
-    return this.judge(runId, place, ending)
+    return this.judge(run, place, ending)
   }
 
-  private async judge(runId: string, { reason }: Live, ending: Ending): Promise<Verdict> {
+  private async judge(run: Run, place: Live, ending: Ending): Promise<Verdict> {
     const { said } = ending
+    const { id: runId } = run
+    const { reason } = place
     if (said?.type === 'succeeded') return { outcome: { state: 'succeeded' } }
     if (said?.type === 'superseded') return { outcome: undefined }
     if (said?.type === 'stopped') return { outcome: stopped[said.reason] }
     if (said?.type === 'lacks-gpu') return this.withoutGpu(runId, said.reason, reason)
-    if (said?.type === 'failed' && !said.again) return failed(said.failure)
+    if (said?.type === 'failed' && !said.again)
+      return said.gpuFull ? this.withoutRoom(run, place, said.failure) : failed(said.failure)
     if (reason) return { outcome: stopped[reason] }
     const memory = said ? undefined : memoryFailure(ending)
-    if (memory) return failed(memory)
+    if (memory) return memory.gpuFull ? this.withoutRoom(run, place, memory.failure) : failed(memory.failure)
     return this.retry(runId, ending)
   }
 
@@ -248,6 +268,28 @@ export class Supervisor {
     this.options.log.warn(`run ${runId}: ${fault}; for ${seconds} s no run is taken here`)
   }
 
+  /** The GPU had no room. Where others had a part of it that is no fault of the run: within bounds it is tried again. */
+  private async withoutRoom({ id: runId }: Run, place: Live, failure: Failure): Promise<Verdict> {
+    if (!this.options.offer?.gpu) return failed(failure)
+    const crowd = crowdOf(place.beside, place.beside > 0 ? {} : await this.lookAlone(place))
+    if (!crowd) return failed(failure)
+    if (place.reason) return { outcome: stopped[place.reason] }
+    const losses = (await this.patiently(() => this.options.ledger.losses(runId))) + 1
+    if (losses >= mostLosses) return failed(crowdedFailure(failure, crowd, losses))
+    const delay = crowdedDelay(crowd, losses)
+    const reason = crowdedReason(crowd, delay)
+    this.options.log.warn(`run ${runId}: ${reason}: ${failure.message}`)
+    return { outcome: { state: 'queued', outcome: 'lost', reason }, delay, alone: true }
+  }
+
+  /** How the GPU is while none of our runs computes there; empty where that cannot be known. */
+  private async lookAlone(place: Live): Promise<GpuUsage> {
+    place.load = { ...place.load, alone: true } // so that none is taken meanwhile
+    const usage = await this.options.lookAtGpu?.()
+    const alone = ![...this.live.values()].some(({ child }) => child)
+    return alone && usage ? usage : {}
+  }
+
   /** The attempt ended without an answer that would come again: another one follows, within bounds. */
   private async retry(runId: string, ending: Ending): Promise<Verdict> {
     if (ending.said?.type === 'failed' && ending.said.gpuLost) this.lostGpu(runId, ending.said.failure.message)
@@ -258,7 +300,7 @@ export class Supervisor {
     return { outcome: { state: 'queued', outcome: 'lost' }, delay }
   }
 
-  private async settle(run: Run, { attempt, span }: Live, { outcome, delay }: Verdict): Promise<void> {
+  private async settle(run: Run, { attempt, span }: Live, { outcome, delay, alone }: Verdict): Promise<void> {
     const { ledger, queue, log } = this.options
     const fence = { runId: run.id, attempt }
     span?.set({ 'gestalt.outcome': outcome ? ('outcome' in outcome ? outcome.outcome : outcome.state) : 'superseded' })
@@ -266,6 +308,8 @@ export class Supervisor {
     if (!outcome || !(await this.patiently(() => ledger.end(fence, outcome))))
       return log.warn(`run ${run.id}: attempt ${attempt} was superseded`)
     log.info(`run ${run.id}: attempt ${attempt} ended: ${'outcome' in outcome ? outcome.outcome : outcome.state}`)
-    if (outcome.state === 'queued') await queue.enqueue({ ...fence, priority: run.priority, delay })
+    if (outcome.state !== 'queued') return this.admission.ended(run.id)
+    if (alone) this.admission.foundNoRoom(run)
+    await queue.enqueue({ ...fence, priority: run.priority, delay })
   }
 }

@@ -148,6 +148,17 @@ describe('a run that asks for a GPU', () => {
     expect(whyUnfit(half, { ...gpu, half: true })).toEqual([])
   })
 
+  it('has the GPU for itself where it found no room beside others', () => {
+    const alone = { ...asking(2 * gib), alone: true }
+    expect(whyNoRoom(alone, gpu, [asking(2 * gib)])).toMatch(/it found no room on the GPU.*once it is alone here/)
+    expect(whyNoRoom(asking(2 * gib), gpu, [alone])).toMatch(/a run is at work here that found no room/)
+    expect(whyNoRoom(alone, gpu, [])).toBeUndefined()
+    expect(whyNoRoom(alone, gpu, [], gib)).toMatch(/1\.0 GiB of 16\.0 GiB free/)
+    expect(gpuLeft(gpu, [alone])).toBe(0)
+    const { gpuMemory: _, ...unknown } = gpu
+    expect(whyNoRoom(alone, unknown, [needs()])).toMatch(/found no room/)
+  })
+
   it('leaves alone what other programs use of the card', () => {
     expect(gpuLeft(gpu, [asking(6 * gib)], 8 * gib)).toBe(8 * gib)
     expect(gpuLeft(gpu, [asking(12 * gib)], 8 * gib)).toBe(4 * gib)
@@ -190,6 +201,20 @@ describe('why a run waits', () => {
     )
     expect(whyWaiting(needs({ gpuMemory: 8 * gib }), [tight, card])).toBe('it is about to be taken')
     expect(whyWaiting(needs({ gpuMemory: 3 * gib }), [tight])).toBe('it is about to be taken')
+  })
+
+  it('is told by its worker where that gave it back, unless another takes it', () => {
+    const reason = 'it found no room on the GPU beside 2 other runs; it is taken again once it is alone there'
+    const last = { workerId: 'a', reason }
+    const [a, b] = [
+      { ...worker, id: 'a' },
+      { ...worker, id: 'b' },
+    ]
+    expect(whyWaiting(needs(), [a], last)).toBe(reason)
+    expect(whyWaiting(needs(), [a, { ...b, runIds: ['other'] }], last)).toBe(reason)
+    expect(whyWaiting(needs(), [a, b], last)).toBe('it is about to be taken')
+    expect(whyWaiting(needs(), [b], last)).toBe('it is about to be taken')
+    expect(whyWaiting(needs(), [a], { workerId: 'a', reason: null })).toBe('it is about to be taken')
   })
 
   it('is said once of workers that all lack the same', () => {

@@ -85,4 +85,43 @@ describe('a worker with four slots on a GPU of 16 GiB', () => {
     for (let i = 0; i < 20; i++) admission.gpuFailed('the driver is gone')
     expect(admission.gpuFailed('the driver is gone')).toBe(3600)
   })
+
+  it('takes a run that found no room beside others only alone, and then nothing beside it', () => {
+    const crowded = run('crowded', 2 * gib)
+    admission.foundNoRoom(crowded)
+    expect(admission.admits(crowded, live)).toBe(false)
+    expect(log).toEqual([expect.stringMatching(/^run crowded is left .*: it found no room on the GPU.*alone here$/)])
+    expect(ids(admission.couldTake([crowded, small], live, 2))).toEqual(['small'])
+    expect(admission.admits(crowded, [])).toBe(true)
+    const alone = [admission.load(crowded)]
+    expect(admission.admits(small, alone)).toBe(false)
+    expect(log).toContainEqual(expect.stringMatching(/^run small .*: a run is at work here that found no room/))
+    expect(ids(admission.couldTake([small], alone, 3))).toEqual([])
+    expect(admission.gpu(alone)).toMatchObject({ gpuFreeBytes: 0 })
+    admission.ended('crowded')
+    expect(admission.admits(crowded, live)).toBe(true)
+  })
+
+  it('keeps room for one that found none once it has been overtaken for ten minutes, also where no slot was free', () => {
+    const crowded = run('crowded', 2 * gib)
+    const urgent = run('urgent', 2 * gib, 1)
+    admission.foundNoRoom(crowded)
+    later(9)
+    expect(admission.admits(small, live)).toBe(true)
+    later(2)
+    // All slots were busy: nobody has looked through those that wait.
+    expect(admission.admits(small, live)).toBe(false)
+    expect(log.at(-1)).toMatch(/^run small .*: room is kept for run crowded, which has waited/)
+    expect(ids(admission.couldTake([urgent, crowded, small], live, 2))).toEqual(['urgent'])
+    expect(ids(admission.couldTake([crowded, small], [], 1))).toEqual(['crowded'])
+    expect(admission.admits(crowded, [])).toBe(true)
+  })
+
+  it('takes one that found no room where other programs hold the card, as it takes any that names no memory', () => {
+    const plain = { ...small, id: 'plain', needs: needsOf(parseDefinition(tiny), gib) }
+    admission.foundNoRoom(plain)
+    admission.measured({ usedBytes: 15 * gib, freeBytes: gib })
+    expect(admission.admits(plain, [])).toBe(true)
+    expect(admission.admits(plain, live)).toBe(false)
+  })
 })

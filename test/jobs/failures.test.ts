@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { Damaged, Diverged, InvalidDefinition, Unavailable } from '../../src/errors.ts'
+import { Damaged, Diverged, GpuFull, InvalidDefinition, NoRoom, TooLarge, Unavailable } from '../../src/errors.ts'
 import { crashFailure, failureOf, memoryFailure, retryDelay, vanishedFailure } from '../../src/jobs/failures.ts'
 
 describe('the translation of errors into failures', () => {
@@ -33,6 +33,7 @@ describe('the translation of errors into failures', () => {
       expect(failureOf(new Error(said))).toMatchObject({
         failure: { code: 'out-of-memory', cure: expect.stringMatching(/gpuMemory/) },
         again: false,
+        gpuFull: true,
       })
     const lost = 'Failed to synchronize: CUDA_ERROR_ECC_UNCORRECTABLE: uncorrectable ECC error encountered'
     expect(failureOf(new Error(lost))).toEqual({
@@ -43,6 +44,19 @@ describe('the translation of errors into failures', () => {
     const runtime = new Unavailable('the engine cannot compute this: CUDA failure 719: unspecified launch failure', 'x')
     expect(failureOf(runtime)).toMatchObject({ failure: { code: 'unavailable' }, again: true, gpuLost: true })
     expect(failureOf(new Unavailable('the store does not answer', 'start it'))).not.toHaveProperty('gpuLost')
+  })
+
+  it('tells a GPU that is full from a disk, from the memory of a machine, and from what no GPU has room for', () => {
+    expect(failureOf(new GpuFull('the memory of the GPU ran out', 'take less'))).toEqual({
+      failure: { code: 'no-room', message: 'the memory of the GPU ran out', cure: 'take less' },
+      ...{ again: false, gpuFull: true },
+    })
+    const others = [
+      new NoRoom('the disk is full', 'x'),
+      new TooLarge('too large for any GPU', 'x'),
+      new Error('bad_alloc'),
+    ]
+    for (const other of others) expect(failureOf(other)).not.toHaveProperty('gpuFull')
   })
 
   it('never shows a stack trace', () => {
@@ -72,10 +86,16 @@ describe('the failure of a run whose processes were lost', () => {
         { code: 134, signal: null },
       ])
         expect(memoryFailure({ said: undefined, ...end, lastWords })).toMatchObject({
-          code: 'out-of-memory',
-          message: expect.stringMatching(/(SIGABRT|exit code 134)\): .*(heap|bad_alloc)/),
-          cure: expect.stringContaining('batchSize'),
+          failure: {
+            code: 'out-of-memory',
+            message: expect.stringMatching(/(SIGABRT|exit code 134)\): .*(heap|bad_alloc)/),
+            cure: expect.stringContaining('batchSize'),
+          },
         })
+    const onGpu = ['failed to allocate 2.1G from device: CUDA_ERROR_OUT_OF_MEMORY: out of memory', 'Aborted']
+    const aborted = { said: undefined, code: null, signal: 'SIGABRT' as const }
+    expect(memoryFailure({ ...aborted, lastWords: onGpu })).toMatchObject({ gpuFull: true })
+    expect(memoryFailure({ ...aborted, lastWords: heap })).not.toHaveProperty('gpuFull')
     expect(memoryFailure(ending)).toBeUndefined()
   })
 

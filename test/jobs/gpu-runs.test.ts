@@ -1,8 +1,12 @@
+import { existsSync, mkdtempSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import type { EngineChoice } from '../../src/engine/choice.ts'
 import { needsOf, offerOf } from '../../src/experiments/placement.ts'
+import { mostLosses } from '../../src/jobs/failures.ts'
+import type { GpuUsage } from '../../src/jobs/gpu-watch.ts'
 import type { Supervisor } from '../../src/jobs/supervisor.ts'
+import { newId } from '../../src/store/id.ts'
 import type { Ledger } from '../../src/store/ledger.ts'
 import { readCurves } from '../../src/store/metrics.ts'
 import { openObjects } from '../../src/store/open-objects.ts'
@@ -39,7 +43,7 @@ describe('a run that asks for a GPU', () => {
    * A worker that found TensorFlow on a GPU of 8 GiB for two runs; its children find what `source` brings. Without it,
    * one that found ONNX Runtime on CUDA, whose libraries are gone.
    */
-  async function start(source?: string): Promise<Supervisor> {
+  async function start(source?: string, lookAtGpu?: () => Promise<GpuUsage>): Promise<Supervisor> {
     const name = source === undefined ? 'onnx-cuda' : 'tensorflow'
     const workerId = await place.signOn({ engine: name, cores: 8, memoryBytes: 64 * gib, concurrency: 2 })
     const engine = { name, version: '4.99.0', threads: 1, device: 'GPU', gpu: true } as const
@@ -49,7 +53,7 @@ describe('a run that asks for a GPU', () => {
     const packages = join(packageFolder(source === undefined ? {} : { [gpuPackage]: source }), 'node_modules')
     const settings = { GESTALT_ONNXRUNTIME: place.home }
     place.log.splice(0)
-    return place.start({ workerId, settings, choice, offer, environment: { NODE_PATH: packages } })
+    return place.start({ workerId, settings, choice, offer, lookAtGpu, environment: { NODE_PATH: packages } })
   }
 
   const submit = (resources: Record<string, unknown>) =>
@@ -134,5 +138,94 @@ describe('a run that asks for a GPU', () => {
     clock.mockRestore()
     supervisor.stop(runId, 'cancelled')
     await again
+  })
+
+  describe('and finds no room on it', () => {
+    let card: string
+    beforeEach(() => {
+      card = join(mkdtempSync(join(place.home, 'card-')), 'taken')
+    })
+    const reasonOf = async (runId: string) => (await place.attempts(runId)).at(-1)!.reason
+    /** Which of the runs the worker would call now. */
+    const calledOf = async (runIds: string[], supervisor: Supervisor) => {
+      const waiting = (await ledger.waiting(0)).filter(({ id }) => runIds.includes(id))
+      return supervisor.couldTake(waiting, 2).map(({ id }) => id)
+    }
+
+    it('beside another, waits there until it is alone, and is then alone to its end', async () => {
+      const supervisor = await start(computing({ gpu: true, card }))
+      const neighbour = await submit({ gpu: true })
+      const first = supervisor.handle({ runId: neighbour })
+      await eventually(() => expect(existsSync(card)).toBe(true), 60_000)
+
+      const runId = await submit({ gpu: true })
+      await supervisor.handle({ runId })
+      const reason = 'it found no room on the GPU beside 1 other run; it is taken again once it is alone there'
+      expect(await read(runId)).toMatchObject({ state: 'queued', attempt: 1, failure: null })
+      expect(await place.attempts(runId)).toMatchObject([{ outcome: 'lost', reason }])
+      expect((await ledger.log([runId], 1)).get(runId)).toMatchObject([{ level: 'warn', text: reason }])
+      expect(await ledger.losses(runId)).toBe(1)
+      expect(await place.queue.has({ runId, attempt: 1 })).toBe(true)
+      expect(place.log.join('\n')).toContain(`run ${runId}: ${reason}: memory ran out: OOM when allocating`)
+      expect(await read(neighbour)).toMatchObject({ state: 'running' })
+
+      const other = await submit({ gpu: true })
+      const called = (supervisor: Supervisor) => calledOf([runId, other], supervisor)
+      expect(await supervisor.handle({ runId })).toBe('given back')
+      expect(await called(supervisor)).toEqual([other])
+      // Another worker knows nothing of it.
+      expect(await called(await start())).toEqual([runId, other])
+
+      supervisor.stop(neighbour, 'cancelled')
+      await first
+      expect(await called(supervisor)).toEqual([runId, other])
+      const again = supervisor.handle({ runId })
+      await eventually(async () => expect((await read(runId)).progress?.step).toBeGreaterThan(0), 60_000)
+      expect(await supervisor.handle({ runId: other })).toBe('given back')
+      expect(await called(supervisor)).toEqual([])
+      expect(supervisor.gpu()).toMatchObject({ gpuFreeBytes: 0 })
+      supervisor.stop(runId, 'cancelled')
+      await again
+      await ledger.requestCancel(other)
+    })
+
+    it('alone, fails at once, if other programs have no part of it that matters', async () => {
+      writeFileSync(card, String(process.pid))
+      for (const look of [undefined, async () => ({}), async () => ({ usedBytes: gib, freeBytes: 7 * gib })]) {
+        const supervisor = await start(computing({ gpu: true, card }), look)
+        const runId = await submit({ gpu: true })
+        await supervisor.handle({ runId })
+        expect(await read(runId)).toMatchObject({
+          ...{ state: 'failed', attempt: 1 },
+          failure: { code: 'out-of-memory', message: expect.stringMatching(/^memory ran out: OOM .* GPU_0_bfc$/) },
+        })
+        expect(await reasonOf(runId)).toBeNull()
+      }
+    })
+
+    it('for other programs, is tried again later, and in the end told what they left', async () => {
+      writeFileSync(card, String(process.pid))
+      const supervisor = await start(computing({ gpu: true, card }), async () => ({
+        ...{ usedBytes: 6.9 * gib, freeBytes: 1.1 * gib },
+      }))
+      const runId = await submit({ gpu: true })
+      const { delayed } = await place.queue.counts()
+      await supervisor.handle({ runId })
+      expect(await read(runId)).toMatchObject({ state: 'queued', attempt: 1 })
+      expect(await reasonOf(runId)).toMatch(/of whose 8\.0 GiB other programs left 1\.1 GiB free; .* in 60 s$/)
+      expect((await place.queue.counts()).delayed).toBe(delayed + 1)
+      while ((await ledger.losses(runId)) < mostLosses - 1) {
+        const { attempt } = (await ledger.begin(runId, newId()))!
+        await ledger.end({ runId, attempt }, { state: 'queued', outcome: 'lost' })
+      }
+      await supervisor.handle({ runId })
+      expect(await read(runId)).toMatchObject({
+        state: 'failed',
+        failure: {
+          message: expect.stringMatching(/of the card's 8\.0 GiB, 1\.1 GiB were free, .* the last of 5 times in a row/),
+          cure: expect.stringMatching(/^end the other programs on that GPU/),
+        },
+      })
+    })
   })
 })

@@ -100,6 +100,7 @@ describe("a worker's GPU", () => {
     renameSync(join(folder, 'next'), join(folder, 'says'))
     await eventually(() => expect(seen.at(-1)).toEqual({ ...usage, utilisation: 0.9 }))
     await watch.close()
+    expect(await gpu.look()).toEqual({ ...usage, utilisation: 0.9 })
     expect(lines).toEqual([])
   })
 
@@ -112,6 +113,7 @@ describe("a worker's GPU", () => {
     await eventually(() => expect(readFileSync(join(folder, 'asked'), 'utf8').length).toBeGreaterThanOrEqual(3))
     await watch.close()
     expect(seen[0]).toEqual({})
+    expect(await gpu.look()).toEqual({})
     expect(lines).toEqual([expect.stringMatching(/are not told, for nvidia-smi does not help: it ends with 9/)])
   })
 
@@ -119,6 +121,7 @@ describe("a worker's GPU", () => {
     const { lines, log, onUsage } = recording()
     const gpu = await findGpu(engine, { environment: { PATH: '/nowhere' }, log, seconds: 0.001 })
     expect(gpu.memoryBytes).toBeUndefined()
+    expect(await gpu.look()).toEqual({})
     await gpu.watch(onUsage).close()
     expect(lines).toEqual([expect.stringMatching(/it is not there$/)])
   })
@@ -129,6 +132,7 @@ describe("a worker's GPU", () => {
     const gpu = await findGpu({ ...engine, device: 'AMD Radeon RX 7900' }, { environment, log })
     expect(gpu).toMatchObject({ name: 'AMD Radeon RX 7900', memoryBytes: undefined })
     await gpu.watch(onUsage).close()
+    expect(await gpu.look()).toEqual({})
     expect([lines, existsSync(join(folder, 'asked'))]).toEqual([[], false])
   })
 

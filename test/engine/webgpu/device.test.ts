@@ -6,7 +6,7 @@ import { afterEach, describe, expect, it } from 'vitest'
 import { chosenOf, isSoftware, loadDawn, openAdapter } from '../../../src/engine/webgpu/adapters.ts'
 import { type Gpu, openGpu } from '../../../src/engine/webgpu/device.ts'
 import { startWebGpu } from '../../../src/engine/webgpu/index.ts'
-import { GpuFull, NoRoom, Unavailable } from '../../../src/errors.ts'
+import { GpuFull, Unavailable } from '../../../src/errors.ts'
 import { tf } from '../../../src/tf.ts'
 import { hasSwiftShader, onlySwiftShader, swiftShaderChoice } from '../../swiftshader.ts'
 
