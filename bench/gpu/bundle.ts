@@ -43,7 +43,14 @@ const leftOut = ['webgpu', 'onnxruntime-node', 'koffi', 'sharp', 'esbuild']
 /** A program or library without what only debuggers read. */
 function strip(file: string): void {
   chmodSync(file, 0o755)
-  execFileSync('strip', ['--strip-unneeded', file])
+  try {
+    execFileSync('strip', ['--strip-unneeded', file])
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+    throw new Error('there is no program strip, without which the bundle is too large: install binutils', {
+      cause: error,
+    })
+  }
 }
 
 function copyWebGpu(folder: string): string {

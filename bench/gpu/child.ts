@@ -40,9 +40,11 @@ async function measureCopy(choice: string | undefined, bytes: number): Promise<n
   return (2 * bytes * copies) / best / 1e6
 }
 
+/** Each is told as soon as it is found: on a slow card all of it takes longer than a silent process may live. */
 async function measureRates({ engine, gpu, tiny }: Task) {
-  const copyGBs = engine === 'webgpu' ? await measureCopy(gpu, tiny ? 2 ** 20 : 2 ** 30) : null
-  tell({ matmulTflops: await (tiny ? measureMatmul(64, 2) : measureMatmul(8192, 8)), copyGBs })
+  if (engine === 'webgpu') tell({ copyGBs: await measureCopy(gpu, tiny ? 2 ** 20 : 2 ** 30) })
+  const found = tiny ? measureMatmul(64, 2) : measureMatmul(8192, 8)
+  for await (const matmulTflops of found) tell({ matmulTflops })
 }
 
 async function measureRow(row: Row, { tiny }: Task) {

@@ -113,8 +113,8 @@ export async function measureClustering({ n, d, k, iterations }: ClusteringRow) 
   return run()
 }
 
-/** TFLOP/s of a product of two large matrices on the engine, and of how many. */
-export async function measureMatmul(side: number, products: number): Promise<number> {
+/** TFLOP/s of products of two large matrices on the engine, the best so far after each trial of so many of them. */
+export async function* measureMatmul(side: number, products: number): AsyncGenerator<number> {
   const a = tf.tidy(() => tf.mul(tf.randomNormal([side, side]), 1 / Math.sqrt(side)) as Tensor2D)
   let best = Number.POSITIVE_INFINITY
   for (let trial = 0; trial < 4; trial++) {
@@ -127,7 +127,7 @@ export async function measureMatmul(side: number, products: number): Promise<num
     await found.data()
     found.dispose()
     best = Math.min(best, performance.now() - began)
+    yield (2 * side ** 3 * products) / best / 1e9
   }
   a.dispose()
-  return (2 * side ** 3 * products) / best / 1e9
 }

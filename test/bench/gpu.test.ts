@@ -71,5 +71,15 @@ describe.skipIf(!hasSwiftShader || process.platform !== 'linux' || process.arch 
     expect(result).toMatchObject({ bench: 'gpu', device: 'SwiftShader Device (Subzero)', tiny: true })
     expect(result.rows.map(({ error }: { error: unknown }) => error)).toEqual([null, null, null])
     expect(result.rates.copyGBs).toBeGreaterThan(0)
+    expect(result.rates.matmulTflops).toBeGreaterThan(0)
+  })
+
+  it('says which package it lacks where there is no strip', () => {
+    const root = new URL('../..', import.meta.url)
+    const words = ['bench/run.js', 'gpu', '--bundle', join(folder, 'none.tar.gz')]
+    const env = { ...process.env, PATH: '/nowhere' }
+    const { stderr, status } = spawnSync(process.execPath, words, { cwd: root, env, encoding: 'utf8' })
+    expect(status).not.toBe(0)
+    expect(stderr).toMatch(/no program strip, .*install binutils/)
   })
 })
