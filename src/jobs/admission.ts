@@ -45,8 +45,8 @@ export class Admission {
   private usage: GpuUsage = {}
   /** Why the GPU did not serve, how often in a row, and until when no run is taken: all of them compute on it. */
   private fault: { reason: string; times: number; until: number } | undefined
-  /** Runs that found no room on the GPU, which others had a part of. */
-  private readonly crowded = new Set<string>()
+  /** Runs that found no room on the GPU, which others had a part of, and until when each is not tried again. */
+  private readonly crowded = new Map<string, number>()
   /** The run whose turn it is, and which has no room here beside what is at work. */
   private squeezed: { run: Wanting; since: number } | undefined
 
@@ -86,10 +86,19 @@ export class Admission {
   couldTake<R extends Wanting>(waiting: readonly R[], live: Live, free: number): R[] {
     const offer = this.offerNow()
     if (!offer || free <= 0) return []
-    const fitting = waiting.filter(({ id, needs }) => !this.unreadable.has(id) && whyUnfit(needs, offer).length === 0)
+    const fitting = waiting.filter(({ id, needs }) => this.isDue(id) && whyUnfit(needs, offer).length === 0)
     const first = fitting.find((run) => this.isSqueezed(run, offer, live))
     if (first?.id !== this.squeezed?.run.id) this.squeezed = first && { run: first, since: Date.now() }
-    return fitting.filter((run) => !this.whyFull(run, offer, live)).slice(0, free)
+    const welcome = fitting.filter((run) => !this.whyFull(run, offer, live))
+    const [next] = welcome
+    // Whoever came with it would take its place.
+    if (next && this.crowded.has(next.id)) return [next]
+    return welcome.filter(({ id }) => !this.crowded.has(id)).slice(0, free)
+  }
+
+  /** Whether a run that waits may begin here now, as far as it goes by what happened before. */
+  private isDue(runId: string): boolean {
+    return !this.unreadable.has(runId) && (this.crowded.get(runId) ?? 0) <= Date.now()
   }
 
   /** A run as it counts here. */
@@ -97,11 +106,14 @@ export class Admission {
     return this.crowded.has(id) ? { ...needs, alone: true } : needs
   }
 
-  /** A run found no room on the GPU beside others: it is taken again where it is alone, and its turn has come. */
-  foundNoRoom(run: Wanting): void {
-    const [oldest] = this.crowded
+  /**
+   * A run found no room on the GPU beside others: it is taken again where it is alone, and its turn comes in so many
+   * seconds.
+   */
+  foundNoRoom(run: Wanting, seconds: number): void {
+    const [oldest] = this.crowded.keys()
     if (oldest !== undefined && this.crowded.size >= mostRemembered) this.crowded.delete(oldest)
-    this.crowded.add(run.id)
+    this.crowded.set(run.id, Date.now() + seconds * 1000)
     this.squeezed ??= { run, since: Date.now() }
   }
 

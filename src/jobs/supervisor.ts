@@ -309,7 +309,7 @@ export class Supervisor {
       return log.warn(`run ${run.id}: attempt ${attempt} was superseded`)
     log.info(`run ${run.id}: attempt ${attempt} ended: ${'outcome' in outcome ? outcome.outcome : outcome.state}`)
     if (outcome.state !== 'queued') return this.admission.ended(run.id)
-    if (alone) this.admission.foundNoRoom(run)
+    if (alone) this.admission.foundNoRoom(run, delay ?? 0)
     await queue.enqueue({ ...fence, priority: run.priority, delay })
   }
 }

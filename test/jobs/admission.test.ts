@@ -88,7 +88,7 @@ describe('a worker with four slots on a GPU of 16 GiB', () => {
 
   it('takes a run that found no room beside others only alone, and then nothing beside it', () => {
     const crowded = run('crowded', 2 * gib)
-    admission.foundNoRoom(crowded)
+    admission.foundNoRoom(crowded, 0)
     expect(admission.admits(crowded, live)).toBe(false)
     expect(log).toEqual([expect.stringMatching(/^run crowded is left .*: it found no room on the GPU.*alone here$/)])
     expect(ids(admission.couldTake([crowded, small], live, 2))).toEqual(['small'])
@@ -105,7 +105,7 @@ describe('a worker with four slots on a GPU of 16 GiB', () => {
   it('keeps room for one that found none once it has been overtaken for ten minutes, also where no slot was free', () => {
     const crowded = run('crowded', 2 * gib)
     const urgent = run('urgent', 2 * gib, 1)
-    admission.foundNoRoom(crowded)
+    admission.foundNoRoom(crowded, 0)
     later(9)
     expect(admission.admits(small, live)).toBe(true)
     later(2)
@@ -117,10 +117,15 @@ describe('a worker with four slots on a GPU of 16 GiB', () => {
     expect(admission.admits(crowded, [])).toBe(true)
   })
 
-  it('takes one that found no room where other programs hold the card, as it takes any that names no memory', () => {
+  it('calls one that found no room for other programs later, and none with it that would take its place', () => {
     const plain = { ...small, id: 'plain', needs: needsOf(parseDefinition(tiny), gib) }
-    admission.foundNoRoom(plain)
+    admission.foundNoRoom(plain, 60)
     admission.measured({ usedBytes: 15 * gib, freeBytes: gib })
+    const any = { ...plain, id: 'any' }
+    expect(ids(admission.couldTake([plain, any], [], 1))).toEqual(['any'])
+    later(1)
+    expect(ids(admission.couldTake([plain, any], [], 4))).toEqual(['plain'])
+    expect(ids(admission.couldTake([any, plain], [], 4))).toEqual(['any'])
     expect(admission.admits(plain, [])).toBe(true)
     expect(admission.admits(plain, live)).toBe(false)
   })
