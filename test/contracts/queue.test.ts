@@ -156,11 +156,12 @@ describe.each(['postgres', 'redis'] as const)('the queue on %s', (backend) => {
   it('lets a job that was called go around among those who give it back, then rest again', async () => {
     const place = { runId: 'special', attempt: 0 }
     let given = 0
+    let wanted = false
     const { delayed } = await queue.counts()
     await queue.enqueue({ ...place, priority: 0 })
     const handler = async () => {
       given++
-      return 'given back' as const
+      return wanted ? undefined : ('given back' as const)
     }
     for (let i = 0; i < 2; i++) await queue.work(handler, { concurrency: 1 })
     const resting = async (times: number) => {
@@ -171,6 +172,9 @@ describe.each(['postgres', 'redis'] as const)('the queue on %s', (backend) => {
     await queue.call([place])
     // At once, 20 times more, and then after a pause as before.
     await eventually(() => resting(3 + 21), 30_000)
+    wanted = true
+    await queue.call([place])
+    await eventually(async () => expect(await queue.has(place)).toBe(false), 30_000)
   })
 
   it('works on as many jobs at once as it is told', async () => {
