@@ -67,7 +67,8 @@ async function checkDatabase(url: string): Promise<void> {
     throw new Unavailable(`it lacks the migrations ${pending.join(', ')}`, "run 'gestalt migrate'")
 }
 
-function examineServices({ databaseUrl, redisUrl, s3, ...config }: Config): Promise<ServiceFinding[]> {
+/** What a server and its workers would find of Postgres, Redis and the object store. */
+export function examineServices({ databaseUrl, redisUrl, s3, ...config }: Config): Promise<ServiceFinding[]> {
   return Promise.all([
     databaseUrl
       ? examine('Postgres', 'DATABASE_URL', () => checkDatabase(databaseUrl))
@@ -87,7 +88,7 @@ function engineLines(finding: EngineFinding): string[] {
   return [`  ${name} works  ${describeMake(finding)}, self-test ${finding.selfTestMilliseconds} ms`]
 }
 
-function serviceLines(finding: ServiceFinding): string[] {
+export function serviceLines(finding: ServiceFinding): string[] {
   const name = finding.service.padEnd(15)
   if (finding.works === false) return [`  ${name} no     ${finding.reason}`, `${' '.repeat(25)}${finding.cure}`]
   return [`  ${name} ${finding.works ? 'works' : '     '}  ${finding.place}`]

@@ -3,7 +3,7 @@ import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it, vi } from 'vitest'
-import { doctor } from '../../src/cli/doctor.ts'
+import { doctor, examineServices, serviceLines } from '../../src/cli/doctor.ts'
 import { readConfig } from '../../src/config.ts'
 import { withoutTensorFlow } from '../fixtures/no-tensorflow.ts'
 import { testDatabase } from '../postgres.ts'
@@ -139,8 +139,7 @@ describe('gestalt doctor', () => {
 
   it('finds a database that answers, and one that is not migrated', async () => {
     const [ready, empty] = [await testDatabase(), await testDatabase({ empty: true })]
-    const services = async (url: string) =>
-      (await examine({ DATABASE_URL: url, GESTALT_ENGINE: 'cpu' })).report.services
+    const services = (url: string) => examineServices(readConfig({ GESTALT_HOME: home, DATABASE_URL: url }))
     expect(await services(ready.url)).toContainEqual({ service: 'Postgres', works: true, place: 'DATABASE_URL' })
     expect(await services(empty.url)).toContainEqual(
       expect.objectContaining({
@@ -154,8 +153,10 @@ describe('gestalt doctor', () => {
 
   /** The line about the object store, and what follows from it. */
   async function objectStore(settings: Record<string, string>) {
-    const { report, words } = await examine({ GESTALT_ENGINE: 'cpu', ...settings })
-    const found = report.services.find(({ service }) => service === 'object store')!
+    const all = await examineServices(readConfig({ GESTALT_HOME: home, ...settings }))
+    const one = all.find(({ service }) => service === 'object store')!
+    const words = serviceLines(one).join('\n')
+    const found: Report['services'][number] = one
     if (!found.works) for (const said of [found.reason!, found.cure!]) expect(words).toContain(said)
     return found
   }
