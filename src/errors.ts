@@ -4,6 +4,9 @@ export interface Fault {
   detail: string
 }
 
+/** Bytes as messages tell them: '1.5 GiB'. */
+export const gibibytes = (bytes: number, digits = 1) => `${(bytes / 2 ** 30).toFixed(digits)} GiB`
+
 /**
  * The base of every error that a reader can act on: `code` is stable, `message` says what and which one, `cure` says
  * what would have been right or what to do. It is translated only at the edges (`api/failures.ts`, `jobs/child.ts`,

@@ -1,4 +1,3 @@
-import { isWhole } from '../../src/engine/graph/finish.ts'
 import type { Lowering } from '../../src/engine/graph/maps.ts'
 import type { Node } from '../../src/engine/graph/node.ts'
 import { scheduleGraph } from '../../src/engine/graph/plan.ts'
@@ -37,17 +36,18 @@ export function keptInHalf(plan: Plan, roots: readonly Value[], buffers: number)
   const last = new Map<Node, Node>()
   for (const [user, node] of schedule.finished) if (user.number > (last.get(node)?.number ?? -1)) last.set(node, user)
   const stored = new Map([...inHalf].map((node) => [last.get(node) ?? node, node]))
-  // An operation that sees a value in another shape has a copy of it, which is rounded: here the value itself is.
+  // An operation that sees a value in another shape, or spread, has a copy of it, which is rounded: here the value itself is.
   const ofValues = new Set(made.map(({ node }) => node))
-  const copied = new Map<Node, Node>()
+  const copied = new Map<Node, Node[]>()
   for (const node of inHalf) {
     if (node.kind !== 'map' || node.formula !== 'copy' || ofValues.has(node)) continue
-    if (isWhole(node.args[0]!, node.shape)) copied.set(node.args[0]!.node, node)
+    const of = node.args[0]!.node
+    copied.set(of, [...(copied.get(of) ?? []), node])
   }
   const values = new Set<Value>()
   const found = new Set<Node>()
   for (const { value, node } of made) {
-    const rounded = [stored.get(node), copied.get(node)].filter((one) => one !== undefined)
+    const rounded = [stored.get(node), ...(copied.get(node) ?? [])].filter((one) => one !== undefined)
     if (rounded.length > 0) values.add(value)
     for (const one of rounded) found.add(one)
   }

@@ -1,4 +1,4 @@
-import { type Fault, InvalidDefinition } from '../errors.ts'
+import { type Fault, gibibytes, InvalidDefinition } from '../errors.ts'
 import { type Definition, definitionVersion, parseDefinition } from './definition.ts'
 import { listUnits, unitKinds } from './units.ts'
 
@@ -76,8 +76,6 @@ export function offerOf(
 ): Offer {
   return { version: definitionVersion, units: knownUnits(), ...machine }
 }
-
-export const gibibytes = (bytes: number) => `${(bytes / 2 ** 30).toFixed(1)} GiB`
 
 /** The reason of a worker that never had one. */
 export const hasNoGpu = 'it has no GPU'

@@ -1,4 +1,5 @@
-import { driverBytes, gibibytes, hasNoGpu, type Needs, type Offer, whyUnfit } from './placement.ts'
+import { gibibytes } from '../errors.ts'
+import { driverBytes, hasNoGpu, type Needs, type Offer, whyUnfit } from './placement.ts'
 
 /** A worker that is there, as one that waits sees it. */
 export interface Seen {

@@ -1,4 +1,5 @@
-import { driverBytes, gibibytes } from '../experiments/placement.ts'
+import { gibibytes } from '../errors.ts'
+import { driverBytes } from '../experiments/placement.ts'
 import type { Failure } from '../experiments/run.ts'
 import { gpuPause, retryDelay } from './failures.ts'
 import type { GpuUsage } from './gpu-watch.ts'

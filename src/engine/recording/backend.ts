@@ -1,4 +1,4 @@
-import { TooLarge } from '../../errors.ts'
+import { gibibytes, TooLarge } from '../../errors.ts'
 import { type Largest, largestOfAll, tf } from '../../tf.ts'
 import { CompiledGraphs } from './compiled.ts'
 import type { Compiled, Computer } from './computer.ts'
@@ -58,9 +58,8 @@ function cureFor(rows: number, share: number): string {
 function refuseLarge(shape: readonly number[], dtype: Dtype, kernel: string, most = largestOfAll.bytes): void {
   const bytes = sizeOf(shape) * (dtype === 'bool' ? 1 : 4)
   if (bytes <= most) return
-  const gigabytes = (n: number) => (n / 2 ** 30).toFixed(1)
   throw new TooLarge(
-    `${kernel} would make a tensor [${shape.join(', ')}] of ${gigabytes(bytes)} GiB; the engine takes up to ${gigabytes(most)} GiB`,
+    `${kernel} would make a tensor [${shape.join(', ')}] of ${gibibytes(bytes)}; the engine takes up to ${gibibytes(most)}`,
     cureFor(shape[0] ?? 0, most / bytes),
   )
 }

@@ -1,7 +1,6 @@
-import { GpuFull, TooLarge } from '../../errors.ts'
+import { GpuFull, gibibytes, TooLarge } from '../../errors.ts'
 import type { Block } from '../recording/computer.ts'
 import type { Gpu } from './device.ts'
-import type { Part } from './families.ts'
 import type { Traffic } from './traffic.ts'
 
 /** Memory of the device. */
@@ -23,6 +22,19 @@ export interface GpuBlock extends Block {
   /** Which of all that were given back it was, the last time. */
   since: number
 }
+
+/** Where in a block something lies, in bytes. */
+export interface Part {
+  offset: number
+  bytes: number
+}
+
+/** What shaders are bound to: of a part of a buffer `span` bytes from its beginning on, by default its own. */
+export const entriesOf = (blocks: readonly GpuBlock[], span?: number): GPUBindGroupEntry[] =>
+  blocks.map(({ memory, within, offset, bytes }, binding) => ({
+    binding,
+    resource: within ? { buffer: memory, offset, size: span ?? bytes } : { buffer: memory },
+  }))
 
 /** So many single numbers stay on the device. */
 const mostSingles = 256
@@ -55,7 +67,7 @@ export interface Wanted {
 /** So much may lie idle in any case; above it, as much as is in use. */
 const mostIdle = 2 ** 28
 
-const gigabytes = (bytes: number) => `${(bytes / 2 ** 30).toFixed(2)} GiB`
+const exact = (bytes: number) => gibibytes(bytes, 2)
 const total = (wanted: readonly Wanted[]) => wanted.reduce((sum, { bytes }) => sum + bytes, 0)
 const largestOf = (wanted: readonly Wanted[]) => wanted.reduce((a, b) => (b.bytes > a.bytes ? b : a))
 
@@ -123,7 +135,7 @@ export class Buffers {
     const most = this.largest
     if (bytes <= most) return
     throw new TooLarge(
-      `${what.name} takes ${gigabytes(bytes)}; ${this.gpu.name} takes up to ${gigabytes(most)} in one piece`,
+      `${what.name} takes ${exact(bytes)}; ${this.gpu.name} takes up to ${exact(most)} in one piece`,
       cureFor(what.shape[0] === batch ? batch : undefined, most / bytes),
     )
   }
@@ -133,8 +145,8 @@ export class Buffers {
     const { bytes, what } = largestOf(lacking)
     const scaling = total(wanted.filter(({ what: { shape } }) => shape[0] === batch))
     return new GpuFull(
-      `the memory of ${this.gpu.name} ran out: ${what.name} needs ${gigabytes(bytes)}, ` +
-        `of ${gigabytes(total(wanted))} that are wanted at once beside ${gigabytes(this.usedBytes)} in use`,
+      `the memory of ${this.gpu.name} ran out: ${what.name} needs ${exact(bytes)}, ` +
+        `of ${exact(total(wanted))} that are wanted at once beside ${exact(this.usedBytes)} in use`,
       cureFor(scaling > 0 ? batch : undefined, 1 - total(lacking) / scaling),
     )
   }

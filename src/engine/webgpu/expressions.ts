@@ -4,33 +4,21 @@ import { sizeOf } from '../recording/shape.ts'
 import { formulas, numeral } from './formulas.ts'
 import type { Bound } from './shader.ts'
 
-/** How a shader says a number of a node, by its place among them. */
-export interface Arrays {
-  read(node: Node, place: string): string
-  write(node: Node, place: string): string
-}
-
 /** Names for the buffers of a shader, one for each node. */
-export class Bindings implements Arrays {
+export class Bindings {
   readonly bound: Bound[] = []
   private readonly names = new Map<Node, string>()
 
-  read(node: Node, place: string): string {
-    let name = this.names.get(node)
-    if (!name) {
-      name = `x${this.bound.length}`
-      this.names.set(node, name)
-      this.bound.push({ name, of: node, element: elementOf(node) })
-    }
-    return `${name}[${place}]`
+  read(node: Node): string {
+    const known = this.names.get(node)
+    if (known) return known
+    const name = `x${this.bound.length}`
+    this.names.set(node, name)
+    this.bound.push({ name, of: node, element: elementOf(node) })
+    return name
   }
 
-  write(node: Node, place: string): string {
-    return `${this.output(node, elementOf(node))}[${place}]`
-  }
-
-  /** The name of what is written. */
-  output(of: Bound['of'], element: Bound['element']): string {
+  write(of: Bound['of'], element: Bound['element']): string {
     const name = `y${this.bound.length}`
     this.bound.push({ name, of, element, writes: true })
     return name
@@ -43,13 +31,13 @@ export const elementOf = ({ dtype }: Node): 'f32' | 'i32' => (dtype === 'float32
 export class Body {
   readonly lines: string[] = []
   private readonly known = new Map<string, string>()
-  private readonly arrays: Arrays
+  private readonly bindings: Bindings
   private readonly at: (operand: Operand) => string
   private readonly prefix: string
 
   /** `at` is the place of an operand's number. */
-  constructor(arrays: Arrays, at: (operand: Operand) => string, prefix = 'v') {
-    this.arrays = arrays
+  constructor(bindings: Bindings, at: (operand: Operand) => string, prefix = 'v') {
+    this.bindings = bindings
     this.at = at
     this.prefix = prefix
   }
@@ -60,7 +48,7 @@ export class Body {
     if (expression.kind === 'read') {
       const { operand } = expression
       const single = sizeOf(operand.node.shape) === 1
-      return this.keep(this.arrays.read(operand.node, single ? '0u' : this.at(operand)))
+      return this.keep(`${this.bindings.read(operand.node)}[${single ? '0u' : this.at(operand)}]`)
     }
     const { formula, args, parameter } = expression
     return this.keep(

@@ -3,44 +3,24 @@ import { isWhole } from '../graph/finish.ts'
 import type { Node } from '../graph/node.ts'
 import type { Schedule, Stage } from '../graph/plan.ts'
 import { sizeOf } from '../recording/shape.ts'
-import type { GpuBlock } from './buffers.ts'
+import type { GpuBlock, Part } from './buffers.ts'
 import { type Half, storedInHalf } from './half.ts'
+import { inRow } from './layout.ts'
 import type { Shader } from './shader.ts'
 
-export type Loops = Extract<Stage, { kind: 'loops' }>
+type Loops = Extract<Stage, { kind: 'loops' }>
 
 /** Larger arrays keep a card busy by themselves. */
 const mostNumbers = 2 ** 18
 /** Arrays that lie one behind the other are this many bytes at most, so that every device has such buffers. */
 const mostBytes = 2 ** 27
 
-/** Where in a buffer a binding may begin: at multiples of this many bytes on every device. */
-const bindingStep = 256
-
-const bytesOf = ({ shape }: Node) => Math.ceil((4 * sizeOf(shape)) / bindingStep) * bindingStep
-
-/** A part of a buffer that several share. */
-export interface Part {
-  offset: number
-  bytes: number
-}
-
-/** Tensors one behind the other: at which bytes each is, and how many they are together. */
-export function inRow(nodes: readonly Node[]): { parts: Part[]; bytes: number } {
-  let end = 0
-  const parts = nodes.map((node) => {
-    end += bytesOf(node)
-    return { offset: end - bytesOf(node), bytes: bytesOf(node) }
-  })
-  return { parts, bytes: end }
-}
-
 /**
  * Updates of weights and of the optimiser's slots that compute the same, number by number, from arrays that play the
  * same parts. Where all arrays of each part lie one behind the other they are one dispatch over all of them.
  */
 export interface Family {
-  /** Where it is a single one, the rest is empty. */
+  /** Where there is one alone, the rest is empty. */
   updates: readonly Loops[]
   /** Each part that is read, as the array of each update; then each that is written. */
   reads: readonly (readonly Node[])[]
@@ -102,7 +82,7 @@ type Own = (node: Node) => Node
  * Updates that only other updates wait for, with how many of those have to come before each: weights that are computed
  * from the next means of Adam come after these.
  */
-function updatesOf({ stages, roots }: Pick<Schedule, 'stages' | 'roots'>, own: Own): Map<Loops, number> {
+function updatesOf({ stages, roots }: Schedule, own: Own): Map<Loops, number> {
   const updates = new Set(stages.filter((stage): stage is Loops => isUpdate(stage, roots)))
   for (let before = -1; before !== updates.size; ) {
     before = updates.size
@@ -131,8 +111,8 @@ interface Member {
   signature: Signature
 }
 
-/** `mayGather` says whether we may say where a node's numbers are. */
-function find(schedule: Schedule, half: Half | undefined, mayGather: (node: Node) => boolean): Family[] {
+/** Nodes of `elsewhere` may not lie with others of their kind. */
+function find(schedule: Schedule, half: Half | undefined, elsewhere: ReadonlySet<Node>): Family[] {
   const own = ownIn(schedule)
   const roots = new Set(schedule.roots)
   const inHalf = half ? storedInHalf(schedule) : new Set<Node>()
@@ -146,7 +126,8 @@ function find(schedule: Schedule, half: Half | undefined, mayGather: (node: Node
     const gathered = signature.reads.filter(gathers)
     total += inRow(resultsOf(stage)).bytes
     const fits = total <= mostBytes
-    const able = fits && found && gathered.every((node) => !taken.has(node) && !inHalf.has(node) && mayGather(node))
+    const able =
+      fits && found && gathered.every((node) => !taken.has(node) && !inHalf.has(node) && !elsewhere.has(node))
     for (const node of able ? gathered : []) taken.add(node)
     // What cannot be with others is by itself, in its turn.
     const key = `${level} ${able ? signature.text : `stage ${byKey.size}`}`
@@ -181,10 +162,8 @@ function conflictsOf(gathered: readonly Node[], shaders: readonly Shader[], own:
 
 /** The families of a graph's updates, in their turn, which its shaders (of all stages) allow. */
 export function familiesOf(schedule: Schedule, half: Half | undefined, shaders: readonly Shader[]): Family[] {
-  const isMade = ({ kind }: Node) => kind !== 'constant' && kind !== 'table'
-  const wanted = find(schedule, half, isMade).flatMap(({ gathered }) => gathered)
-  const conflicts = conflictsOf(wanted, shaders, ownIn(schedule))
-  return find(schedule, half, (node) => isMade(node) && !conflicts.has(node))
+  const wanted = find(schedule, half, new Set()).flatMap(({ gathered }) => gathered)
+  return find(schedule, half, conflictsOf(wanted, shaders, ownIn(schedule)))
 }
 
 /** Whether all are the same block. */

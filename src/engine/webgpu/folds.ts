@@ -172,12 +172,12 @@ export function foldShaders(stage: LoopStage, label: string): Shader[] {
   const foldings = outputs.map(({ fold, node }) => ({ fold, element: elementOf(node) }))
   const loads = { bindings, lines, values }
   if (shape.parts === 1) {
-    const names = outputs.map(({ node }) => bindings.output(node, elementOf(node)))
+    const names = outputs.map(({ node }) => bindings.write(node, elementOf(node)))
     return [foldShader(label, shape, foldings, loads, (value, i) => `${names[i]}[k] = ${value};`)]
   }
   const { kept: count, parts } = shape
   const partial = foldings.map((_, i): Scratch => ({ scratch: `${label} part ${i}`, bytes: 4 * count * parts }))
-  const names = foldings.map(({ element }, i) => bindings.output(partial[i]!, element))
+  const names = foldings.map(({ element }, i) => bindings.write(partial[i]!, element))
   const first = foldShader(label, shape, foldings, loads, (value, i) => `${names[i]}[part * ${count}u + k] = ${value};`)
   const rest = new Bindings()
   const sources = foldings.map(({ element }, i) => {
@@ -185,7 +185,7 @@ export function foldShaders(stage: LoopStage, label: string): Shader[] {
     rest.bound.push({ name, of: partial[i]!, element })
     return name
   })
-  const results = outputs.map(({ node }) => rest.output(node, elementOf(node)))
+  const results = outputs.map(({ node }) => rest.write(node, elementOf(node)))
   const second = { ...shapeFor(count, parts, true), parts: 1 }
   const reads = { bindings: rest, lines: [], values: sources.map((name) => `${name}[r * ${count}u + k]`) }
   return [

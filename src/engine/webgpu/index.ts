@@ -12,12 +12,13 @@ import { type Gpu, type GpuOptions, openGpu } from './device.ts'
 import type { Half } from './half.ts'
 import { Pipelines } from './pipelines.ts'
 import { Profile } from './profile.ts'
-import { bringToDevice, numbersFrom, Program } from './program.ts'
+import { numbersFrom, Program } from './program.ts'
 import { Reader } from './reading.ts'
 import type { Facts } from './shader.ts'
 import { noTraffic, type Traffic } from './traffic.ts'
 import { Updates } from './updates.ts'
 import { Queued, type World } from './world.ts'
+import { bringToDevice } from './writing.ts'
 
 function factsOf({ limits, features }: Gpu): Facts {
   return {

@@ -1,8 +1,7 @@
 import type { Node } from '../graph/node.ts'
 import type { Schedule } from '../graph/plan.ts'
 import { sizeOf } from '../recording/shape.ts'
-import type { Purpose } from './buffers.ts'
-import { inRow } from './families.ts'
+import type { Part, Purpose } from './buffers.ts'
 import { type Half, storedInHalf } from './half.ts'
 import type { Bound, Scratch, Shader } from './shader.ts'
 
@@ -11,6 +10,20 @@ export type Place = { kind: 'leaf' | 'root' | 'slot' | 'part' | 'known'; i: numb
 
 /** Bytes of a tensor's numbers. */
 export const bytesOf = (shape: readonly number[]) => Math.max(4, 4 * sizeOf(shape))
+
+/** Where in a buffer a binding may begin: at multiples of this many bytes on every device. */
+const bindingStep = 256
+
+/** Tensors one behind the other: at which bytes each is, and how many they are together. */
+export function inRow(nodes: readonly Node[]): { parts: Part[]; bytes: number } {
+  let end = 0
+  const parts = nodes.map(({ shape }) => {
+    const bytes = Math.ceil(bytesOf(shape) / bindingStep) * bindingStep
+    end += bytes
+    return { offset: end - bytes, bytes }
+  })
+  return { parts, bytes: end }
+}
 
 /** Says which buffer is whose, and lets results that are not needed at the same time share one. */
 export class Layout {

@@ -1,11 +1,11 @@
 import type { Expression, LoopStage, Operand, Output } from '../graph/expression.ts'
 import { sizeOf } from '../recording/shape.ts'
-import { type Arrays, Bindings, Body } from './expressions.ts'
+import { Bindings, Body, elementOf } from './expressions.ts'
 import { mergeSides, placeOf, splitIndex, type Walk } from './indices.ts'
 import { preambleOf } from './preamble.ts'
 import { groupIndex, groupsFor, type Shader } from './shader.ts'
 
-export const invocations = 256
+const invocations = 256
 /** Places that one invocation computes, a workgroup apart from each other. */
 const each = 4
 
@@ -25,31 +25,29 @@ export function walksOf(sides: readonly number[], operands: readonly Operand[], 
   return { sides: merged.sides, walks, others: merged.walks.slice(operands.length) }
 }
 
-/** How many places a stage has, and what is done for place `i`. */
-export function mapLines(stage: LoopStage, arrays: Arrays): { count: number; lines: string[] } {
+/** A stage that computes numbers from numbers, place by place. */
+export function mapShader(stage: LoopStage, label: string): Shader {
   const outputs = stage.outputs as readonly Store[]
   const operands = outputs.flatMap(({ expression }) => operandsOf(expression))
   const targets = outputs.map(({ strides }) => ({ strides, offset: 0 }))
   const { sides, walks, others } = walksOf(stage.sides, operands, targets)
+  const count = sizeOf(sides)
   const { lines, places } = splitIndex('i', sides, 'p')
-  const body = new Body(arrays, (operand) => placeOf(walks.get(operand)!, places))
-  const values = outputs.map(({ expression }) => body.value(expression))
-  const stores = outputs.map(({ node }, o) => `${arrays.write(node, placeOf(others[o]!, places))} = ${values[o]};`)
-  return { count: sizeOf(sides), lines: [...lines, ...body.lines, ...stores] }
-}
-
-/** A stage that computes numbers from numbers, place by place. */
-export function mapShader(stage: LoopStage, label: string): Shader {
   const bindings = new Bindings()
-  const { count, lines } = mapLines(stage, bindings)
+  const body = new Body(bindings, (operand) => placeOf(walks.get(operand)!, places))
+  const values = outputs.map(({ expression }) => body.value(expression))
+  const stores = outputs.map(
+    ({ node }, o) => `${bindings.write(node, elementOf(node))}[${placeOf(others[o]!, places)}] = ${values[o]};`,
+  )
   const few = count <= invocations * 64
+  const work = [...lines, ...body.lines, ...stores]
   const inner = few
-    ? ['let i = first;', `if (i >= ${count}u) { return; }`, ...lines]
+    ? ['let i = first;', `if (i >= ${count}u) { return; }`, ...work]
     : [
         `for (var k = 0u; k < ${each}u; k++) {`,
         `let i = first + k * ${invocations}u;`,
         `if (i >= ${count}u) { return; }`,
-        ...lines,
+        ...work,
         '}',
       ]
   const share = few ? invocations : invocations * each

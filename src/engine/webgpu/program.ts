@@ -3,19 +3,20 @@ import { type Stage, scheduleGraph, type Target } from '../graph/plan.ts'
 import { arrays } from '../recording/backend.ts'
 import type { Compiled } from '../recording/computer.ts'
 import type { Plan } from '../recording/keys.ts'
-import { known, type Numbers, refuseFailed, type Value } from '../recording/record.ts'
+import type { Numbers, Value } from '../recording/record.ts'
 import { sizeOf } from '../recording/shape.ts'
 import { batchOf, imagesAmong } from './batch.ts'
-import type { GpuBlock, Purpose } from './buffers.ts'
-import { areInRow, areOne, type Family, familiesOf, inRow, loopsOfAll, type Part } from './families.ts'
+import { entriesOf, type GpuBlock, type Part } from './buffers.ts'
+import { areInRow, areOne, type Family, familiesOf, loopsOfAll } from './families.ts'
 import { foldShaders } from './folds.ts'
 import { shaderInHalf } from './half.ts'
-import { bytesOf, Layout, type Place } from './layout.ts'
+import { bytesOf, inRow, Layout, type Place } from './layout.ts'
 import { mapShader } from './loops.ts'
 import { lowerings } from './lower.ts'
 import type { Pipeline } from './pipelines.ts'
 import type { Facts, GpuSpecial, Groups, Shader } from './shader.ts'
 import type { World } from './world.ts'
+import { bringToDevice, tensorOf, upload } from './writing.ts'
 
 interface Dispatch {
   label: string
@@ -29,15 +30,6 @@ interface Dispatch {
 }
 
 const mostBound = 32
-
-/** What each binding is bound to. */
-export const entriesOf = (blocks: readonly GpuBlock[], span?: number): GPUBindGroupEntry[] =>
-  blocks.map(({ memory, within, offset, bytes }, binding) => ({
-    binding,
-    resource: within ? { buffer: memory, offset, size: span ?? bytes } : { buffer: memory },
-  }))
-
-const tensorOf = ({ shape }: Value): Purpose => ({ name: `a tensor [${shape.join(', ')}]`, shape })
 
 function labelOf(stage: Stage): string {
   const shaped = (node: Node) => `[${node.shape.join(', ')}]`
@@ -54,36 +46,6 @@ function shadersOf(stage: Stage, facts: Facts): Shader[] {
   if (stage.kind === 'special') return (stage.node.special as GpuSpecial).shaders(stage.node, facts)
   if (stage.loops.outputs[0]!.kind === 'fold') return foldShaders(stage.loops, label)
   return [mapShader(stage.loops, label)]
-}
-
-/** Words of the numbers, as the device has them. */
-export function wordsOf(numbers: Numbers): Float32Array | Int32Array {
-  return numbers instanceof Uint8Array ? Int32Array.from(numbers) : numbers
-}
-
-type Upload = { words: Float32Array | Int32Array; what: Purpose }
-
-async function upload(all: readonly Upload[], { buffers }: World, batch?: number): Promise<GpuBlock[]> {
-  const wanted = all.map(({ words, what }) => ({ bytes: words.byteLength, what }))
-  const blocks = await buffers.take(wanted, batch)
-  for (const [i, { words }] of all.entries()) buffers.write(blocks[i]!, words)
-  return blocks
-}
-
-/** Copies the numbers of leaves to the device that are not there yet. Throws what kept one from being computed. */
-export async function bringToDevice(leaves: readonly Value[], world: World, batch?: number): Promise<void> {
-  // Whatever it has, nothing is computed from what failed.
-  for (const leaf of leaves) refuseFailed(leaf)
-  const absent = [...new Set(leaves)].filter(({ block }) => !block)
-  const wanted = absent.map((leaf) => ({ leaf, words: wordsOf(known(leaf)), what: tensorOf(leaf) }))
-  const { buffers } = world
-  for (const { leaf, words } of wanted) if (words.length === 1) leaf.block = buffers.single(words)
-  const brought = wanted.filter(({ leaf }) => !leaf.block)
-  const blocks = await upload(brought, world, batch)
-  for (const [i, { leaf, words }] of brought.entries()) {
-    leaf.block = blocks[i]
-    if (words.length === 1) buffers.keepSingle(words, blocks[i]!)
-  }
 }
 
 /** Updates of one kind: in one dispatch where their arrays lie in order, else each by itself. */

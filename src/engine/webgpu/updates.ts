@@ -1,7 +1,6 @@
 import { known } from '../recording/record.ts'
 import { refuseOutside, type Update } from '../recording/updates.ts'
-import type { GpuBlock } from './buffers.ts'
-import { entriesOf } from './program.ts'
+import { entriesOf, type GpuBlock } from './buffers.ts'
 import type { Reader } from './reading.ts'
 import { groupIndex, groupsFor } from './shader.ts'
 import type { World } from './world.ts'

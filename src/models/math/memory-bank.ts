@@ -1,4 +1,4 @@
-import { TooLarge } from '../../errors.ts'
+import { gibibytes, TooLarge } from '../../errors.ts'
 import { type Largest, largestHere, type Tensor2D, tf, type Variable } from '../../tf.ts'
 import type { Dice } from '../dice.ts'
 
@@ -18,8 +18,6 @@ function normalise(row: Float32Array): void {
   for (let i = 0; i < row.length; i++) row[i]! *= factor
 }
 
-const gibibytes = (bytes: number) => `${(bytes / 2 ** 30).toFixed(2)} GiB`
-
 /** Why so many rows for so many numbers are too many for one tensor, and what would fit; undefined where they are not. */
 export function tooManyRows(
   size: number,
@@ -29,7 +27,7 @@ export function tooManyRows(
   const wanted = 4 * size * dimension
   if (wanted <= bytes) return undefined
   const [fewer, shorter] = [Math.floor(bytes / 4 / dimension), Math.floor(bytes / 4 / size)]
-  const why = `${size} rows of ${dimension} numbers take ${gibibytes(wanted)}, and ${of} takes up to ${gibibytes(bytes)} in one piece`
+  const why = `${size} rows of ${dimension} numbers take ${gibibytes(wanted, 2)}, and ${of} takes up to ${gibibytes(bytes, 2)} in one piece`
   const images = `at most ${fewer} training images of ${dimension} numbers`
   return { why, cure: shorter > 1 ? `${shorter} numbers for each would fit, or ${images}` : `${images} would fit` }
 }
